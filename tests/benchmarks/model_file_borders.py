@@ -201,7 +201,7 @@ def ask(
     errors = json.loads(output.rpartition("ANSWERS")[2])
     for case, path, error in zip(cases, paths, errors, strict=True):
         findings = validate(path.parents[2], image=release)
-        codes = tuple(finding.code for finding in findings if re.match("E80", finding.code))
+        codes = tuple(finding.code for finding in findings if re.match("E80|E810", finding.code))
         yield Answer(runtime, release, case, error, codes, bound)
 
 
@@ -218,6 +218,18 @@ def make_onnx(*, ir_version: int = 8, opset: int = 13, ml_opset: int = 1) -> byt
     return model.SerializeToString()
 
 
+def make_custom_onnx(*, has_function: bool) -> bytes:
+    opsets = [helper.make_opsetid("", 13), helper.make_opsetid("own.ops", 1)]
+    tensors = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [3]) for name in "AB"]
+    node = helper.make_node("Mine", ["A"], ["B"], domain="own.ops")
+    inner = helper.make_node("Relu", ["x"], ["y"])
+    function = helper.make_function("own.ops", "Mine", ["x"], ["y"], [inner], opsets[:1])
+    graph = helper.make_graph([node], "graph", tensors[:1], tensors[1:])
+    functions = [function] if has_function else []
+    model: onnx.ModelProto = helper.make_model(graph, opset_imports=opsets, ir_version=8, functions=functions)
+    return model.SerializeToString()
+
+
 def ask_onnx_runtime() -> Iterator[Answer]:
     for version in ONNX_RUNTIME:
         limits = model_formats.find_onnx_limits(version)
@@ -228,6 +240,10 @@ def ask_onnx_runtime() -> Iterator[Answer]:
             Case(f"{name} {value}", "onnx", head, "model.onnx", make_onnx(**{name: value}))
             for name, border in borders.items()
             for value in (border, border + 1)
+        ]
+        cases += [
+            Case(f"operator of another domain{text}", "onnx", head, "model.onnx", make_custom_onnx(has_function=flag))
+            for text, flag in ((", a function", True), ("", False))
         ]
         yield from ask(f"onnxruntime {version}", install("onnxruntime", version), cases,
                        find_release("onnxruntime", version))  # fmt: skip

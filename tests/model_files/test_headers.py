@@ -217,3 +217,35 @@ def test_a_zip_directory_beyond_the_limit_is_not_read() -> None:
     end = b"PK\x05\x06" + struct.pack("<HHHHIIH", 0, 0, 1, 1, 0x7FFF_FFFF, 0, 0)
     with pytest.raises(HeaderTooLargeError, match="4 MiB"):
         read_torch_archive(Source.from_bytes(b"PK\x03\x04" + bytes(100) + end))
+
+
+def test_an_ir_beyond_the_limit_is_not_read() -> None:
+    with pytest.raises(HeaderTooLargeError, match="1 MiB"):
+        read_openvino_ir(Source(lambda offset, size: b"<" * size, 2**30))
+
+
+@pytest.mark.parametrize("reader", [read_torch_archive, read_tree_model, read_tensorrt_plan])
+def test_formats_with_weights_before_or_after_the_header_are_read_from_both_ends(
+    reader: Callable[[Source], object],
+) -> None:
+    """Of a file with 10 GB in the middle, or behind its header, at most 200 KB are read."""
+    scripted, trees = (FILES / "scripted.pt").read_bytes(), (FILES / "xgboost.json").read_bytes()
+    start, end = {
+        read_torch_archive: (scripted[:-1500], scripted[-1500:]),
+        read_tree_model: (trees[:100], trees[-3000:]),
+        read_tensorrt_plan: (b"ftrt" + bytes(20) + bytes([10, 5, 0, 18]), b""),
+    }[reader]  # type: ignore[index]  # a reader is a key
+    size, used = 10 * 2**30, [0]
+
+    def read(offset: int, length: int) -> bytes:
+        used[0] += length
+        data = bytearray(length)
+        for at, part in ((0, start), (size - len(end), end)):
+            first, last = max(at, offset), min(at + len(part), offset + length)
+            if first < last:
+                data[first - offset : last - offset] = part[first - at : last - at]
+        return bytes(data)
+
+    with contextlib.suppress(ModelFileError):  # the members of a ZIP file lie elsewhere than its directory states
+        reader(Source(read, size))
+    assert used[0] < 200_000

@@ -27,7 +27,7 @@ from tritonforge.validation.tree import Entry, Tree
 
 FILES = Path(__file__).parents[1] / "fixtures" / "model_files"
 #: The rules under test.
-OWN = re.compile(r"[EW]80\d")
+OWN = re.compile(r"[EW]80\d|E810")
 
 TORCH = (
     'input [{ name: "x__0" data_type: TYPE_FP32 dims: [4] }] output [{ name: "y__0" data_type: TYPE_FP32 dims: [3] }]'
@@ -55,6 +55,21 @@ def make_onnx(*, ir_version: int = 8, opset: int = 17, ml_opset: int = 0, locati
     )
     opsets = [helper.make_opsetid("", opset)] + ([helper.make_opsetid("ai.onnx.ml", ml_opset)] if ml_opset else [])
     model: onnx.ModelProto = helper.make_model(graph, opset_imports=opsets, ir_version=ir_version)
+    return model.SerializeToString()
+
+
+def make_custom_onnx(*, has_function: bool) -> bytes:
+    """Return an ONNX model with a node of another domain, and the function that defines it if asked."""
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("own.ops", 1)]
+    tensors = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [3]) for name in "AB"]
+    node = helper.make_node("Mine", ["A"], ["B"], domain="own.ops")
+    function = helper.make_function(
+        "own.ops", "Mine", ["x"], ["y"], [helper.make_node("Relu", ["x"], ["y"])], opsets[:1]
+    )
+    graph = helper.make_graph([node], "graph", tensors[:1], tensors[1:])
+    model: onnx.ModelProto = helper.make_model(
+        graph, opset_imports=opsets, ir_version=8, functions=[function] if has_function else []
+    )
     return model.SerializeToString()
 
 
@@ -168,6 +183,16 @@ CASES: dict[str, list[tuple[Case, Case]]] = {
     ],
     "E808": [pair(GRAPHDEF, "model.graphdef", make_graphdef(1995), make_graphdef(1994), "24.09")],
     "E809": [(Case(XGBOOST_UBJ, {}, "24.09"), Case(XGBOOST_UBJ, {}, "24.10"))],
+    "E810": [
+        pair(ONNX, "model.onnx", make_custom_onnx(has_function=False), make_custom_onnx(has_function=True)),
+        (
+            Case(ONNX, {"model.onnx": make_custom_onnx(has_function=False)}),
+            Case(
+                f'{ONNX} model_operations {{ op_library_filename: ["/opt/libmine.so"] }}',
+                {"model.onnx": make_custom_onnx(has_function=False)},
+            ),
+        ),
+    ],
     "W801": [pair(ONNX, "model.onnx", LFS, make_onnx())],
     "W802": [
         (

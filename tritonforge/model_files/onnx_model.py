@@ -13,7 +13,13 @@ from typing import Final
 from tritonforge import datatypes
 from tritonforge.model_files.protobuf_fields import Field, read_fields, read_message, read_packed, to_signed
 from tritonforge.model_files.signature import UNSUPPORTED, Signature, TensorSpec
-from tritonforge.model_files.source import ModelFileError, Source, UnknownHeaderError, name_format
+from tritonforge.model_files.source import (
+    HeaderTooLargeError,
+    ModelFileError,
+    Source,
+    UnknownHeaderError,
+    name_format,
+)
 
 __all__ = ["DATA_TYPES", "OnnxModel", "read_onnx"]
 
@@ -43,7 +49,8 @@ class OnnxModel:
     ``opsets`` maps each operator domain that the file imports to its version; "" is ONNX's own domain, which files also
     write as ``ai.onnx``. ``signature`` has the graph's inputs without those that are weights (before IR version 4 each
     weight was listed as an input too). ``other_types`` names inputs and outputs that are not tensors, with what they
-    are. ``external_files`` are the files beside this one that hold weights, as the file spells them.
+    are. ``external_files`` are the files beside this one that hold weights, as the file spells them. ``custom_domains``
+    are the operator domains of the graph's nodes besides ONNX's and Microsoft's that no function of the file defines.
     """
 
     ir_version: int
@@ -53,6 +60,7 @@ class OnnxModel:
     producer_version: str = ""
     other_types: Mapping[str, str] = field(default_factory=dict)
     external_files: tuple[str, ...] = ()
+    custom_domains: frozenset[str] = frozenset()
 
 
 def read_onnx(source: Source) -> OnnxModel:
@@ -72,6 +80,7 @@ def read_onnx(source: Source) -> OnnxModel:
 def _read_model(source: Source) -> OnnxModel:
     ir_version, producer, producer_version = 0, "", ""
     opsets: dict[str, int] = {}
+    defined: set[str] = set()
     graph: Field | None = None
     for part in read_fields(source):
         if part.number == 1 and not part.has_length:
@@ -85,6 +94,8 @@ def _read_model(source: Source) -> OnnxModel:
         elif part.number == 8:
             domain, version = _read_opset(source, part)
             opsets["" if domain == "ai.onnx" else domain] = version
+        elif part.number == 25:
+            defined.update(inner.text(source) for inner in read_message(source, part) if inner.number == 10)
     if graph is None or not graph.has_length:
         raise ModelFileError("it has no graph")
     inputs: dict[str, TensorSpec] = {}
@@ -113,7 +124,24 @@ def _read_model(source: Source) -> OnnxModel:
         producer_version,
         {name: other for name, other in other_types.items() if name not in weights},
         tuple(external),
+        _read_domains(source, graph) - defined if any(_is_custom(domain) for domain in opsets) else frozenset(),
     )
+
+
+def _is_custom(domain: str) -> bool:
+    return domain != "" and not domain.startswith(("ai.onnx", "com.microsoft"))
+
+
+def _read_domains(source: Source, graph: Field) -> frozenset[str]:
+    """Return the domains of a graph's nodes besides ONNX's and Microsoft's; none where there are too many nodes."""
+    domains: set[str] = set()
+    try:
+        for part in read_message(source, graph):
+            if part.number == 1:
+                domains.update(inner.text(source) for inner in read_message(source, part) if inner.number == 7)
+    except HeaderTooLargeError:
+        return frozenset()
+    return frozenset(filter(_is_custom, domains))
 
 
 def _read_opset(source: Source, part: Field) -> tuple[str, int]:

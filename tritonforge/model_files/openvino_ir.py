@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 from tritonforge import datatypes
 from tritonforge.model_files.signature import UNSUPPORTED, Signature, TensorSpec
@@ -38,6 +38,8 @@ _DATA_TYPES: Final = MappingProxyType(
 #: A port's ``precision`` -> element type, where it is not the same in lower case.
 _PRECISIONS: Final = MappingProxyType({"fp16": "f16", "fp32": "f32", "fp64": "f64", "bool": "boolean"})
 _CHUNK: Final = 64 * 1024
+#: Bytes of an IR that is read, in a tenth of a second: some 4,000 layers. The weights are in another file.
+_MAXIMAL_IR: Final = 1024 * 1024
 #: Errors of expat that every parser of XML reports.
 _CERTAIN: Final = ("syntax error", "no element found", "unclosed token")
 
@@ -74,62 +76,79 @@ class _Layer:
 
 
 class _Reader:
-    """Collects what the header needs from expat's events."""
+    """Collects what the header needs from expat's events, of which an IR has some 30 for each layer."""
 
-    def __init__(self) -> None:
+    def __init__(self, parser: Any) -> None:
         self.version: int | None = None
         self.runtime_version = ""
         self.opsets: set[str] = set()
         self.layers: dict[str, _Layer] = {}
         self.edges: dict[str, tuple[str, str]] = {}
-        self._path: list[str] = []
+        self._parser = parser
+        self._depth = 0
+        self._section = ""  # the element below <net>
+        self._part = ""  # the element below <layer>
         self._layer: _Layer | None = None
         self._port: _Port | None = None
         self._text = ""
 
     def start(self, tag: str, attributes: dict[str, str]) -> None:
-        self._path.append(tag)
-        self._text = ""
-        if len(self._path) == 1:
-            if tag != "net":
-                raise ModelFileError(f"this is not an OpenVINO IR: its root is <{tag}>, not <net>")
-            text = attributes.get("version", "")
-            if not text.isdecimal():
-                raise ModelFileError("this is not an OpenVINO IR: <net> has no version")
-            self.version = int(text[:9])
-        elif self._path == ["net", "layers", "layer"]:
+        depth = self._depth = self._depth + 1
+        if depth == 6:
+            if tag == "dim" and self._port is not None:
+                self._text = ""
+                self._parser.CharacterDataHandler = self.add_text
+        elif depth == 5:
+            if tag == "port" and self._part == "output" and self._layer is not None:
+                self._port = _Port(attributes.get("names", ""), attributes.get("precision", ""))
+                self._layer.outputs[attributes.get("id", "")] = self._port
+        elif depth == 4:
+            self._part = tag
+            if tag == "data" and self._layer is not None and self._layer.kind == "Parameter":
+                self._layer.element_type = attributes.get("element_type", "")
+                self._layer.shape = attributes.get("shape")
+        elif depth == 3:
+            self._start_entry(tag, attributes)
+        elif depth == 2:
+            self._section = tag
+        elif depth == 1:
+            self._start_net(tag, attributes)
+
+    def _start_net(self, tag: str, attributes: dict[str, str]) -> None:
+        if tag != "net":
+            raise ModelFileError(f"this is not an OpenVINO IR: its root is <{tag}>, not <net>")
+        text = attributes.get("version", "")
+        if not text.isdecimal():
+            raise ModelFileError("this is not an OpenVINO IR: <net> has no version")
+        self.version = int(text[:9])
+
+    def _start_entry(self, tag: str, attributes: dict[str, str]) -> None:
+        if tag == "layer" and self._section == "layers":
             self._layer = _Layer(attributes.get("name", ""), attributes.get("type", ""))
             self.layers[attributes.get("id", "")] = self._layer
             if opset := attributes.get("version"):
                 self.opsets.add(opset)
-        elif self._path[:3] == ["net", "layers", "layer"] and self._layer is not None:
-            self._start_in_layer(tag, attributes, self._layer)
-        elif self._path == ["net", "edges", "edge"]:
+        elif tag == "edge" and self._section == "edges":
             origin = (attributes.get("from-layer", ""), attributes.get("from-port", ""))
             self.edges[attributes.get("to-layer", "")] = origin
-        elif self._path == ["net", "rt_info", "Runtime_version"]:
+        elif tag == "Runtime_version" and self._section == "rt_info":
             self.runtime_version = attributes.get("value", "")
 
-    def _start_in_layer(self, tag: str, attributes: dict[str, str], layer: _Layer) -> None:
-        if tag == "data" and len(self._path) == 4 and layer.kind == "Parameter":
-            layer.element_type = attributes.get("element_type", "")
-            layer.shape = attributes.get("shape")
-        elif self._path[3:] == ["output", "port"]:
-            self._port = _Port(attributes.get("names", ""), attributes.get("precision", ""))
-            layer.outputs[attributes.get("id", "")] = self._port
-
     def end(self, tag: str) -> None:
-        if tag == "dim" and self._port is not None and self._path[3:5] == ["output", "port"]:
-            text = self._text.strip()
-            self._port.dims.append(int(text) if text.isdecimal() and len(text) < 19 else -1)
-        elif tag == "port":
+        depth = self._depth
+        self._depth = depth - 1
+        if depth == 6:
+            if tag == "dim" and self._port is not None:
+                self._parser.CharacterDataHandler = None
+                text = self._text.strip()
+                self._port.dims.append(int(text) if text.isdecimal() and len(text) < 19 else -1)
+        elif depth == 5:
             self._port = None
-        elif tag == "layer":
+        elif depth == 3:
             self._layer = None
-        self._path.pop()
 
-    def characters(self, text: str) -> None:
-        if self._port is not None and len(self._text) < 64:
+    def add_text(self, text: str) -> None:
+        if len(self._text) < 64:
             self._text += text
 
 
@@ -139,15 +158,16 @@ def read_openvino_ir(source: Source) -> OpenVinoModel:
     Raises:
         ModelFileError: the file is not an IR.
         UnknownHeaderError: it is not XML that can be read.
-        HeaderTooLargeError: it has more than the budget of the source.
+        HeaderTooLargeError: it has more than 1 MiB.
     """
     from xml.parsers import expat  # takes a few ms, and most repositories have no OpenVINO model
 
-    reader = _Reader()
+    if source.size > _MAXIMAL_IR:
+        raise HeaderTooLargeError(f"it has more than {_MAXIMAL_IR >> 20} MiB")
     parser = expat.ParserCreate()
+    reader = _Reader(parser)
     parser.StartElementHandler = reader.start
     parser.EndElementHandler = reader.end
-    parser.CharacterDataHandler = reader.characters
     parser.StartDoctypeDeclHandler = _refuse_doctype
     parser.buffer_text = True
     try:

@@ -38,6 +38,12 @@ E806 = define_error("E806", "<path> has the format <format>, but the parameter m
         "binary format. XGBoost since 2.1 writes UBJSON into files with other names than .json.",
     bad='m/1/xgboost.model of XGBoost 3 without parameters',
     good='parameters { key: "model_type" value { string_value: "xgboost_ubj" } }')
+E810 = define_error("E810", "Fatal error: <domain>:<operator> is not a registered function/op",
+    source="onnxruntime core/graph/graph.cc `Graph::VerifyNodeAndOpMatch`; asked of the wheels of 1.16 to 1.28",
+    why="The model has operators of a domain that ONNX Runtime does not have. They come with a library, which "
+        "model_operations names, or as functions in the model.",
+    bad='node { op_type: "Tokenize" domain: "my.ops" } in m/1/model.onnx',
+    good='model_operations { op_library_filename: ["/opt/ops/libmy_ops.so"] }')
 W801 = define_advice("W801", "<path> is a pointer of Git LFS, not the model",
     source="git-lfs docs/spec.md; git-annex internals",
     why="The repository was cloned without the large files. The file may be fetched later, but the model does not load "
@@ -50,6 +56,18 @@ W802 = define_advice("W802", "<path> has weights in the file '<file>', which is 
 # fmt: on
 
 _AOTI = BACKENDS["pytorch"].platforms[1].name
+#: Beginnings of domains whose operators ONNX Runtime or one of its execution providers may bring.
+_RUNTIME_DOMAINS = (
+    "com.ms",
+    "org.pytorch",
+    "trt",
+    "com.nvidia",
+    "nvidia",
+    "com.intel",
+    "com.qti",
+    "com.xilinx",
+    "com.amd",
+)
 #: What a kind of PyTorch archive is called.
 _KINDS = {
     "torchscript": "TorchScript",
@@ -58,7 +76,7 @@ _KINDS = {
 }
 
 
-@register_check(Stage.FILES, E801, E804, E806, W801, W802)
+@register_check(Stage.FILES, E801, E804, E806, E810, W801, W802)
 def check_files(context: Context, model: ModelView) -> Iterator[Finding]:
     """Check the files that the backend opens in each version, as far as their headers show."""
     for file in list_headers(context.tree, model):
@@ -73,6 +91,7 @@ def check_files(context: Context, model: ModelView) -> Iterator[Finding]:
             yield W801.report(message, path=file.path, help=f"run {command} before the server starts")
         elif isinstance(header, OnnxModel):
             yield from _check_external_files(context.tree, file, header)
+            yield from _check_domains(model, file, header)
         elif isinstance(header, TorchArchive) and file.format == "torch":
             yield from _check_torch(model, file, header)
         elif isinstance(header, TreeModel) and file.format == "trees":
@@ -88,6 +107,19 @@ def _check_external_files(tree: Tree, file: ModelFile, header: OnnxModel) -> Ite
         if is_inside and tree.kind(path) == "missing" and not tree.leaves(path):
             message = f"{file.path} has weights in the file '{name}', which is missing"
             yield W802.report(message, path=file.path, help=f"put {path} there before the server starts")
+
+
+def _check_domains(model: ModelView, file: ModelFile, header: OnnxModel) -> Iterator[Finding]:
+    """Check that operators of other domains than the runtimes' own come with a library."""
+    operations = model.document.message("model_operations")
+    if file.format != "onnx" or (operations is not None and operations.has("op_library_filename")):
+        return
+    unknown = sorted(domain for domain in header.custom_domains if not domain.startswith(_RUNTIME_DOMAINS))
+    if unknown:
+        message = f"Fatal error: {unknown[0]}:<operator> is not a registered function/op"
+        if len(unknown) > 1:
+            message = f"{message}, nor are those of {', '.join(unknown[1:])}"
+        yield E810.report(message, path=file.path, help="name the library in model_operations { op_library_filename }")
 
 
 def _check_torch(model: ModelView, file: ModelFile, header: TorchArchive) -> Iterator[Finding]:

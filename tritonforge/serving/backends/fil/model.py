@@ -20,6 +20,7 @@ from tritonforge.errors import ArtifactError
 from tritonforge.serving.backends import configuration, requests
 from tritonforge.serving.backends.configuration import Configuration
 from tritonforge.serving.backends.requests import Arrays, RequestError
+from tritonforge.triton.model_formats import FIL_FORMATS
 
 __all__ = ["Forest", "Settings", "TritonPythonModel", "load_forest", "read_settings"]
 
@@ -40,15 +41,6 @@ class TritonPythonModel:
         """Run the requests that Triton passes as one batch."""
         return self._runner.execute(batch)
 
-
-#: The values of ``model_type`` and their default files. Source: serialization.h, model.h.
-_FILES: Final[Mapping[str, str]] = {
-    "xgboost": "xgboost.model",
-    "xgboost_json": "xgboost.json",
-    "xgboost_ubj": "xgboost.ubj",
-    "lightgbm": "model.txt",
-    "treelite_checkpoint": "checkpoint.tl",
-}
 
 _MULTICLASS: Final = 2  # treelite::TaskType::kMultiClf
 
@@ -122,9 +114,9 @@ def load_forest(config: Configuration) -> Forest:
     """
     settings = read_settings(config.parameters)
     columns = _check_tensors(config)
-    path = config.get_path(_FILES[settings.model_type])
+    path = config.get_path(FIL_FORMATS[settings.model_type])
     if path.is_dir():
-        path = path / _FILES[settings.model_type]
+        path = path / FIL_FORMATS[settings.model_type]
     if not path.is_file():
         raise ArtifactError(f"unable to find '{path}' for model '{config.name}'")
     import treelite
@@ -196,7 +188,7 @@ def read_settings(parameters: Mapping[str, str]) -> Settings:
         ArtifactError: a parameter is missing or invalid.
     """
     model_type = parameters.get("model_type", "xgboost")
-    if model_type not in _FILES:
+    if model_type not in FIL_FORMATS:
         raise ArtifactError(f"{model_type} not recognized as a valid serialization format.")
     name = next((name for name in ("output_class", "is_classifier") if name in parameters), "output_class")
     is_classifier = _read_flag(parameters, name, required=True)
