@@ -32,6 +32,7 @@ from tritonforge.triton.registries import is_published
 from tritonforge.validation.context import Options
 from tritonforge.validation.model_views import build_context
 from tritonforge.validation.python_module import explain_call
+from tritonforge.validation.python_source import GRAMMAR, find_source_error
 from tritonforge.validation.tree import Entry, Tree
 
 RULES = "[EW]8[345]"
@@ -342,6 +343,31 @@ def test_a_configuration_is_completed_in_bounded_time() -> None:
     ):
         view = build_context(Tree.of(build_model(write_completion(body)))).models["m"]
         assert view.completes or view.is_completed
+
+
+@pytest.mark.parametrize(
+    ("source", "first"),
+    [
+        ("x = a[*b]\n", (3, 11)),
+        ("x = a[(*b,)]\n", (3, 8)),
+        ("def f(*args: *Ts): ...\n", (3, 11)),
+        ("x = f'{a['b']}'\n", (3, 12)),
+        ("x = f'{a[\"b\"]}'\n", (3, 8)),
+        ('x = f"""{a["b"]}"""\n', (3, 8)),
+        ("x = f'{\"\\n\".join(a)}'\n", (3, 12)),
+        ("x = f'{a}\\n' + f'{b}' + '\\n'\n", (3, 8)),
+        ('x = f"""{\n a # c\n}"""\n', (3, 12)),
+        ("try: ...\nexcept* ValueError: ...\n", (3, 11)),
+        ("type X = int\n", (3, 12)),
+    ],
+)
+def test_syntax_that_is_newer_than_the_image_is_refused(source: str, first: tuple[int, int]) -> None:
+    """`ast.parse` takes some of it whatever version it is asked for."""
+    if first > GRAMMAR:
+        pytest.skip("this Python does not take it itself")
+    for version in ((3, 10), (3, 12)):
+        if version <= GRAMMAR:
+            assert (find_source_error(source.encode(), version=version) is None) == (version >= first)
 
 
 HOSTILE = [

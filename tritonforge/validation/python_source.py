@@ -6,6 +6,7 @@ Source: python_backend pb_stub.cc ModelContext::StubSetup, Stub::AutoCompleteMod
 from __future__ import annotations
 
 import ast
+import tokenize
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -68,13 +69,55 @@ def find_source_error(content: bytes, *, version: tuple[int, int] | None = None)
             if version is None:
                 compile(content, "model.py", "exec", dont_inherit=True)
             else:
-                ast.parse(content, feature_version=version)
+                return _find_newer_syntax(ast.parse(content, feature_version=version), content, version)
     except SyntaxError as error:
         return SourceError(type(error).__name__, error.msg, error.lineno or 1, error.offset or None)
     except (ValueError, OverflowError) as error:  # a null byte
         return SourceError("SyntaxError", str(error), 1, None)
     except (RecursionError, MemoryError) as error:
         return SourceError(type(error).__name__, "it is nested too deeply", 1, None)
+    return None
+
+
+def _find_newer_syntax(module: ast.Module, content: bytes, version: tuple[int, int]) -> SourceError | None:
+    """Return the syntax that an older Python does not take and `ast.parse` does, whatever its ``feature_version``."""
+    if version < (3, 11):
+        lines = content.splitlines()
+        for node in ast.walk(module):
+            if isinstance(node, ast.arguments) and node.vararg and isinstance(node.vararg.annotation, ast.Starred):
+                star = node.vararg.annotation
+                return SourceError("SyntaxError", "invalid syntax", star.lineno, star.col_offset + 1)
+            if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Tuple):
+                stars = [item for item in node.slice.elts if isinstance(item, ast.Starred)]
+                line = lines[node.slice.lineno - 1] if node.slice.lineno <= len(lines) else b""
+                if stars and line[node.slice.col_offset : node.slice.col_offset + 1] != b"(":
+                    return SourceError("SyntaxError", "invalid syntax", stars[0].lineno, stars[0].col_offset + 1)
+    return _find_newer_string(content) if version < (3, 12) <= GRAMMAR else None
+
+
+def _find_newer_string(content: bytes) -> SourceError | None:
+    """Return the first f-string that only Python 3.12 and later take (PEP 701); needs the tokenizer of one of these."""
+    start, end = (getattr(tokenize, name, None) for name in ("FSTRING_START", "FSTRING_END"))
+    quotes: list[str] = []
+    try:
+        for token in tokenize.tokenize(iter(content.splitlines(keepends=True)).__next__):
+            text = token.string
+            reason = ""
+            if quotes and token.type in (tokenize.STRING, start) and text.lstrip("rRbBfFuU").startswith(quotes[-1][0]):
+                opening = text.lstrip("rRbBfFuU")
+                reason = "f-string: expecting '}'" if len(quotes[-1]) == 1 or opening.startswith(quotes[-1]) else ""
+            elif quotes and token.type == tokenize.COMMENT:
+                reason = "f-string expression part cannot include '#'"
+            if quotes and not reason and token.type == tokenize.STRING and "\\" in text:
+                reason = "f-string expression part cannot include a backslash"
+            if reason:
+                return SourceError("SyntaxError", reason, token.start[0], token.start[1] + 1)
+            if token.type == start:
+                quotes.append(text.lstrip("rRbBfFuUtT"))
+            elif token.type == end and quotes:
+                quotes.pop()
+    except (tokenize.TokenError, SyntaxError, ValueError, IndexError):
+        return None
     return None
 
 
