@@ -31,13 +31,16 @@ class PythonModule:
     """A parsed file at ``path`` in the tree.
 
     ``bound`` has the statement that binds each name of the module, None for a name that several or nested statements
-    bind. ``is_open`` is True if the file may bind other names, too.
+    bind. ``is_open`` is True if the file may bind other names, too. ``nodes`` are those of ``syntax``, and
+    ``stored_attributes`` the attributes that it assigns or deletes, of any object.
     """
 
     path: str
     syntax: ast.Module
     bound: Mapping[str, ast.stmt | None]
     is_open: bool
+    nodes: Sequence[ast.AST]
+    stored_attributes: frozenset[str]
 
     def find_string(self, expression: ast.expr | None) -> str | None:
         """Return the text that an expression is: a literal, or a name that the module binds once to one."""
@@ -102,23 +105,27 @@ def read_module(tree: Tree, path: str) -> PythonModule | None:
 
 @lru_cache(maxsize=64)
 def _read(path: str, content: bytes) -> PythonModule | None:
-    syntax = parse_source(content)
-    if syntax is None:
+    parsed = parse_source(content)
+    if parsed is None:
         return None
+    syntax, nodes = parsed
     bound: dict[str, ast.stmt | None] = {}
     is_open = False
     for name, statement in _list_bindings(syntax.body, is_nested=False):
         is_open |= name == "*"
         bound[name] = None if name in bound else statement
-    for node in ast.walk(syntax):
+    stored = set[str]()
+    for node in nodes:
         if isinstance(node, ast.Name):
             is_open |= node.id in _DYNAMIC
         elif isinstance(node, ast.Attribute):
+            if not isinstance(node.ctx, ast.Load):
+                stored.add(node.attr)
             is_sys = isinstance(node.value, ast.Name) and node.value.id == "sys"
             is_open |= node.attr == "__dict__" or (node.attr == "modules" and is_sys)
         elif isinstance(node, ast.Global):
             bound |= dict.fromkeys(node.names)
-    return PythonModule(path, syntax, bound, is_open or "__getattr__" in bound)
+    return PythonModule(path, syntax, bound, is_open or "__getattr__" in bound, nodes, frozenset(stored))
 
 
 def find_module_path(tree: Tree, name: str, places: Sequence[str]) -> str | None:
@@ -179,9 +186,8 @@ def _search_class(tree: Tree, module: PythonModule, name: str, places: Sequence[
             is_whole = False
             for bound_name, _ in _list_bindings([inner], is_nested=True):
                 own[bound_name] = Member(None, "", name, module)
-    for node in ast.walk(module.syntax):  # self.execute = ..., TritonPythonModel.execute = ...
-        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store | ast.Del):
-            own[node.attr] = Member(None, "", name, module)
+    for attribute in module.stored_attributes:  # self.execute = ..., TritonPythonModel.execute = ...
+        own[attribute] = Member(None, "", name, module)
     is_whole &= "__getattr__" not in own and "__getattribute__" not in own
     for key, member in own.items():
         search.members.setdefault(key, member)

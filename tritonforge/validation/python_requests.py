@@ -8,13 +8,15 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
-from tritonforge.validation.python_models import UTILITIES, PythonModel
-from tritonforge.validation.python_module import Function, PythonModule, find_assigned
+from tritonforge.validation.python_models import MODEL_CLASS, UTILITIES, PythonModel
+from tritonforge.validation.python_module import Function, PythonModule, find_assigned, list_members, read_module
+from tritonforge.validation.tree import Entry, Tree
 
 __all__ = ["ModelRequest", "NamedTensor", "find_unsupported_array", "list_input_names", "list_output_names",
-           "list_requests", "loads_models"]  # fmt: skip
+           "read_requests"]  # fmt: skip
 
 _REQUEST: Final = f"{UTILITIES}.InferenceRequest"
 _RESPONSE: Final = f"{UTILITIES}.InferenceResponse"
@@ -85,13 +87,13 @@ def list_output_names(code: PythonModel) -> Iterator[NamedTensor]:
                 yield NamedTensor(name, code.module.path, place.lineno, place.col_offset + 1)
 
 
-def list_requests(code: PythonModel) -> list[ModelRequest]:
+def _list_requests(code: PythonModel) -> list[ModelRequest]:
     """Return the requests to models that the file names by constants."""
     execute = _find_execute(code)
     certain = set(_list_certain_nodes(execute.body, _find_requests(execute))) if execute is not None else set()
     listed: list[ModelRequest] = []
     functions: list[Function] = [
-        node for node in ast.walk(code.module.syntax) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        node for node in code.module.nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
     ]
     seen: set[ast.AST] = set()
     for function in reversed(functions):  # the innermost function first
@@ -122,22 +124,47 @@ def list_requests(code: PythonModel) -> list[ModelRequest]:
     return listed
 
 
-def loads_models(code: PythonModel) -> bool:
+def read_requests(tree: Tree, path: str) -> tuple[Sequence[ModelRequest], bool]:
+    """Return the requests to models that the file at a path names, and whether it may load models itself."""
+    entry = tree.entry(path)
+    if entry is None or entry.content is None or b"InferenceRequest" not in entry.content:
+        return (), False
+    return _read_requests(path, entry.content)
+
+
+@lru_cache(maxsize=4096)
+def _read_requests(path: str, content: bytes) -> tuple[Sequence[ModelRequest], bool]:
+    """Keep the few requests of a file: syntax trees are too large to be kept for many."""
+    tree = Tree({path: Entry("file", len(content), content=content)})
+    module = read_module(tree, path)
+    if module is None:
+        return (), False
+    members, is_whole = list_members(tree, module, MODEL_CLASS, ())
+    code = PythonModel(0, path, module, (), members, is_whole)
+    return tuple(_list_requests(code)), _loads_models(code)
+
+
+def _loads_models(code: PythonModel) -> bool:
     """Return True if the file may load models itself: it calls ``load_model``."""
     return any(
         (isinstance(node, ast.Attribute) and node.attr == "load_model")
         or (isinstance(node, ast.alias) and node.name == "load_model")
-        for node in ast.walk(code.module.syntax)
+        for node in code.module.nodes
     )
 
 
 def find_unsupported_array(code: PythonModel) -> Iterator[tuple[NamedTensor, bool]]:
     """Yield the tensors that are made of an array of str, or (True) of what is not an array at all."""
-    for function in ast.walk(code.module.syntax):
+    calls = {
+        node
+        for node in code.module.nodes
+        if isinstance(node, ast.Call) and len(node.args) == 2 and code.module.resolve_name(node.func) == _TENSOR
+    }
+    for function in code.module.nodes if calls else ():
         if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
             continue
         for node in ast.walk(function):
-            if not isinstance(node, ast.Call) or code.module.resolve_name(node.func) != _TENSOR or len(node.args) != 2:
+            if not isinstance(node, ast.Call) or node not in calls:
                 continue
             value: ast.expr | None = node.args[1]
             if isinstance(value, ast.Name):

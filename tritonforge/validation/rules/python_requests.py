@@ -5,21 +5,20 @@ The messages are those of the real backend (2.51); the model loads, and the requ
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from tritonforge.validation.context import Context, ModelView
 from tritonforge.validation.findings import Finding
-from tritonforge.validation.python_models import PythonModel, read_python_models
+from tritonforge.validation.python_models import list_python_paths, read_python_models
 from tritonforge.validation.python_requests import (
     ModelRequest,
     NamedTensor,
     find_unsupported_array,
     list_input_names,
     list_output_names,
-    list_requests,
-    loads_models,
+    read_requests,
 )
 from tritonforge.validation.registry import Rule, Stage, define_advice, define_error, register_check
 
@@ -84,6 +83,7 @@ W851 = define_advice("W851", "<m> may send a request that leads to another reque
 def check_tensors(context: Context, model: ModelView) -> Iterator[Finding]:
     """Check the tensors that the code names against the configuration."""
     for code in read_python_models(context, model):
+        read_requests(context.tree, code.path)  # while its syntax tree is kept
         if not model.completes and model.parsed and (model.has_config or model.is_completed):
             inputs, outputs = _list_tensors(model)
             for tensor in list_input_names(code):
@@ -130,11 +130,11 @@ def check_requests(context: Context) -> Iterator[Finding]:
     senders = []
     for name in context.models:
         model = context.models[name]
-        for code in read_python_models(context, model):
-            requests = list_requests(code)
-            senders.append(_Sender(model, code, requests))
+        for _, path in list_python_paths(context, model):
+            requests, loads_models = read_requests(context.tree, path)
+            senders.append(_Sender(name, requests))
             for request in requests:
-                yield from _check_request(context, model, code, request)
+                yield from _check_request(context, name, request, loads_models=loads_models)
     yield from _check_circles(context.models, senders)
 
 
@@ -142,21 +142,20 @@ def check_requests(context: Context) -> Iterator[Finding]:
 class _Sender:
     """A version of a model, and the requests that its code sends."""
 
-    model: ModelView
-    code: PythonModel
-    requests: list[ModelRequest]
+    model: str
+    requests: Sequence[ModelRequest]
 
 
-def _check_request(context: Context, model: ModelView, code: PythonModel, request: ModelRequest) -> Iterator[Finding]:
+def _check_request(context: Context, sender: str, request: ModelRequest, *, loads_models: bool) -> Iterator[Finding]:
     place = NamedTensor(request.model, request.path, request.line, request.column)
     target = context.models.get(request.model)
     not_ready = f"Failed for execute the inference request. Model '{request.model}' is not ready."
     if target is None and not context.tree.is_dir(request.model):
-        if not loads_models(code) and not context.tree.truncated and not context.tree.leaves(request.model):
+        if not loads_models and not context.tree.truncated and not context.tree.leaves(request.model):
             names = ", ".join(sorted(context.models)[:20])
             yield _report(E851, not_ready, place, f"the repository has: {names}")
         return
-    if not loads_models(code) and not _is_loaded(context, model.name, request.model):
+    if not loads_models and not _is_loaded(context, sender, request.model):
         advice = (
             f'call pb_utils.load_model(model_name="{request.model}") in initialize, set '
             f"SAGEMAKER_TRITON_ADDITIONAL_ARGS=--load-model={request.model} (Triton 23.07 and later), or make an "
@@ -210,12 +209,12 @@ def _check_circles(models: Mapping[str, ModelView], senders: list[_Sender]) -> I
         targets = {name: _list_steps(models, name) for name, model in models.items() if model.is_ensemble}
         for sender in senders:
             names = {request.model for request in sender.requests if request.is_certain or not is_certain}
-            targets.setdefault(sender.model.name, set()).update(names)
+            targets.setdefault(sender.model, set()).update(names)
         for sender in senders:
             for request in sender.requests:
-                if request.is_certain != is_certain or not _reaches(targets, request.model, sender.model.name):
+                if request.is_certain != is_certain or not _reaches(targets, request.model, sender.model):
                     continue
-                name = sender.model.name
+                name = sender.model
                 message = f"{name} may send a request that leads to another request to {name}"
                 advice = "a model that waits for itself is answered only while another instance is free"
                 if is_certain:
