@@ -225,6 +225,21 @@ def test_the_function_judges_folders_and_repositories_alike(good: Path, bad: Pat
     assert [finding for finding in package.validate(resolve({"all": ensemble})) if finding.refused_by] == []
 
 
+def test_configurations_are_printed_as_the_server_has_them(good: Path) -> None:
+    shown = tritonforge("validate", str(good), "--show-config")
+    assert shown.stderr.startswith(f"{good}: Triton loads it")
+    assert f'# {good}/leaf\nname: "leaf"\n' in shown.stdout
+    assert "num_versions: 1" in shown.stdout
+    document = json.loads(tritonforge("validate", str(good), "--show-config", "--format", "json").stdout)
+    leaf = document["configs"]["leaf"]
+    assert leaf["reason"] == ""
+    assert leaf["config"]["input"][0]["dims"] == [2]
+    assert leaf["config"]["instance_group"][0]["kind"] == "KIND_CPU"
+    refused = tritonforge("validate", str(good), "--show-config", "--format", "sarif")
+    assert refused.returncode == 2
+    assert "--show-config: expected --format text or json, got sarif" in refused.stderr
+
+
 def test_a_rule_is_explained_with_a_wrong_and_a_correct_example() -> None:
     """And an unknown code is answered with those that are there."""
     done = tritonforge("explain", "e213")

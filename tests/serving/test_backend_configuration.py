@@ -9,7 +9,7 @@ import pytest
 
 from tritonforge.errors import ArtifactError
 from tritonforge.model_files.signature import Signature, TensorSpec
-from tritonforge.serving.backends import config_check, configuration
+from tritonforge.serving.backends import configuration
 from tritonforge.serving.backends.configuration import Configuration, parse_config
 from tritonforge.serving.backends.dali import engine
 
@@ -83,7 +83,7 @@ COUNT = "unable to load model 'm', configuration expects 0 inputs, model provide
 )
 def test_a_configuration_that_fits_is_accepted(config: Configuration) -> None:
     """A model's -1 takes any extent of an input; outputs may be left out."""
-    config_check.check_tensors(config, MODEL)
+    configuration.check_tensors(config, MODEL)
 
 
 @pytest.mark.parametrize(
@@ -110,16 +110,16 @@ def test_a_configuration_that_fits_is_accepted(config: Configuration) -> None:
 def test_a_configuration_has_to_agree_with_the_file(config: Configuration, message: str) -> None:
     """Names, types and shapes, in the words of Triton's own backends."""
     with pytest.raises(ArtifactError) as caught:
-        config_check.check_tensors(config, MODEL)
+        configuration.check_tensors(config, MODEL)
     assert str(caught.value) == message
 
 
 def test_a_configuration_may_leave_inputs_of_a_graph_out() -> None:
     """But it cannot have more than the graph."""
     config = make_configuration([("x", FP32, [2])], [("y", FP32, [-1])])
-    config_check.check_tensors(config, Signature([X, TensorSpec("z", FP32, (-1,))], [Y], all_inputs=False))
+    configuration.check_tensors(config, Signature([X, TensorSpec("z", FP32, (-1,))], [Y], all_inputs=False))
     with pytest.raises(ArtifactError, match="configuration expects 1 inputs, model provides at most 0"):
-        config_check.check_tensors(config, Signature([], [Y], all_inputs=False))
+        configuration.check_tensors(config, Signature([], [Y], all_inputs=False))
 
 
 def test_a_model_that_cannot_batch_is_not_batched() -> None:
@@ -127,7 +127,7 @@ def test_a_model_that_cannot_batch_is_not_batched() -> None:
     with pytest.raises(
         ArtifactError, match="for the model to support batching the shape should have at least 1 dimension"
     ):
-        config_check.check_tensors(
+        configuration.check_tensors(
             make_configuration([("x", FP32, [2])], []), Signature([TensorSpec("x", FP32, (1, 2))], [])
         )
 
@@ -143,53 +143,6 @@ def test_parameters_are_whole_numbers() -> None:
             ArtifactError, match=f"parameter '{name}' of model 'm' is .*; write a whole number from 0 on"
         ):
             config.read_number(name, 0)
-
-
-class FakeConfig:
-    """What Triton's stub hands to auto_complete_config, without its checks."""
-
-    def __init__(self, max_batch_size: int, **tensors: list[Any]) -> None:
-        self.parts: dict[str, Any] = {"name": "m", "max_batch_size": max_batch_size, "input": [], "output": []}
-        for kind, listed in tensors.items():
-            self.parts[kind] = [{"name": n, "data_type": t, "dims": d} for n, t, d in listed]
-
-    def as_dict(self) -> dict[str, Any]:
-        """The configuration."""
-        return self.parts
-
-    def set_max_batch_size(self, size: int) -> None:
-        """As Triton's."""
-        self.parts["max_batch_size"] = size
-
-    def set_dynamic_batching(self) -> None:
-        """As Triton's."""
-        self.parts["dynamic_batching"] = {}
-
-
-@pytest.mark.parametrize(
-    ("config", "batched"),
-    [
-        (FakeConfig(0), True),
-        (FakeConfig(8), True),
-        (FakeConfig(0, input=[("x", FP32, [2])]), True),
-        (FakeConfig(0, input=[("x", FP32, [5, 2])]), False),
-    ],
-)
-def test_batching_is_completed_from_what_is_given(config: FakeConfig, batched: bool) -> None:
-    """A batch dimension among the dims says that the model does not batch."""
-    before = config.as_dict()["max_batch_size"]
-    assert configuration.set_batching(config, MODEL) is batched
-    assert config.as_dict()["max_batch_size"] == ((before or 4) if batched else 0)
-    assert ("dynamic_batching" in config.as_dict()) is (batched and not before)
-
-
-def test_batching_that_cannot_be_is_refused() -> None:
-    """A batch size for a model of fixed extents, and dims that contradict each other."""
-    with pytest.raises(ArtifactError, match="specified max-batch 8 but model signature does not support batching"):
-        configuration.set_batching(FakeConfig(8), Signature([TensorSpec("x", FP32, (1, 2))], []))
-    mixed = FakeConfig(0, input=[("x", FP32, [2])], output=[("y", FP32, [5, 2])])
-    with pytest.raises(ArtifactError, match="are contradicting each other"):
-        configuration.set_batching(mixed, MODEL)
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,7 @@ import pytest
 
 from tritonforge.errors import ArtifactError
 from tritonforge.model_files.signature import Signature, TensorSpec
-from tritonforge.serving.backends import config_check
-from tritonforge.serving.backends.configuration import Configuration, parse_config
+from tritonforge.serving.backends.configuration import Configuration, check_tensors, parse_config
 from tritonforge.serving.backends.sequences import SequencePosition, SequenceStates
 
 START, NEXT, END = SequencePosition(5, True, False), SequencePosition(5, False, False), SequencePosition(5, False, True)
@@ -123,8 +122,8 @@ def test_controls_and_states_are_compared_with_the_file(
     """They count as inputs, in the words of onnxruntime_backend."""
     config = configuration(Path("m"), state(), controls=(CONTROL,))
     if reason is None:
-        config_check.check_tensors(config, Signature(inputs, outputs))
+        check_tensors(config, Signature(inputs, outputs))
     else:
         with pytest.raises(ArtifactError) as caught:
-            config_check.check_tensors(config, Signature(inputs, outputs))
+            check_tensors(config, Signature(inputs, outputs))
         assert reason in str(caught.value)

@@ -13,7 +13,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from types import MappingProxyType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from xml.etree import ElementTree as ET
 
 from tritonforge import __version__
@@ -21,7 +21,10 @@ from tritonforge.escaping import escape_github_data, escape_github_property, esc
 from tritonforge.validation.findings import Finding, Verdict, verdict
 from tritonforge.validation.registry import load_rules
 
-__all__ = ["FORMATS", "RepositoryReport", "ServerVerdict"]
+if TYPE_CHECKING:
+    from tritonforge.validation.loaded_config import LoadedConfig
+
+__all__ = ["FORMATS", "RepositoryReport", "ServerVerdict", "render_configs"]
 
 _SERVERS: Final = {"sagemaker": "SageMaker", "kserve": "KServe", "tritonforge": "tritonforge"}
 
@@ -57,7 +60,7 @@ class RepositoryReport:
 
     ``server`` is the real server's verdict, None if it was not run. ``is_tfs_package`` marks a package for SageMaker's
     TensorFlow Serving containers. ``select`` and ``ignore`` are codes or their first characters: which findings a
-    report shows. They do not change the verdict.
+    report shows. They do not change the verdict. ``configs`` are the configurations of --show-config, by model.
     """
 
     repository: str
@@ -68,6 +71,7 @@ class RepositoryReport:
     is_tfs_package: bool = False
     select: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
+    configs: Mapping[str, LoadedConfig] | None = None
 
     @property
     def verdict(self) -> Verdict:
@@ -155,6 +159,28 @@ def _text_lines(report: RepositoryReport) -> Iterator[str]:
         yield from (f"difference: {escape_line(sentence)}" for sentence in report.server.differences)
 
 
+def _config_to_json(config: LoadedConfig) -> dict[str, Any]:
+    from tritonforge.validation.loaded_config import render_json
+
+    return {"config": None if config.message is None else render_json(config.message), "reason": config.reason}
+
+
+def render_configs(reports: Sequence[RepositoryReport]) -> str:
+    """Return the configurations of all models as texts of config.pbtxt, with what is unknown in comments."""
+    from google.protobuf import text_format
+
+    parts = []
+    for report in reports:
+        for name, config in (report.configs or {}).items():
+            parts.append(f"# {escape_line(f'{report.repository}/{name}')}\n")
+            if config.reason:
+                parts.append(f"# unknown: {escape_line(config.reason)}\n")
+            if config.message is not None:
+                parts.append(text_format.MessageToString(config.message, use_short_repeated_primitives=True))
+            parts.append("\n")
+    return "".join(parts)
+
+
 def _render_json(reports: Sequence[RepositoryReport]) -> str:
     documents = []
     for report in reports:
@@ -164,6 +190,8 @@ def _render_json(reports: Sequence[RepositoryReport]) -> str:
             "findings": [asdict(finding) for finding in report.shown],
             "hidden": len(report.hidden),
         }
+        if report.configs is not None:
+            document["configs"] = {name: _config_to_json(config) for name, config in report.configs.items()}
         if report.server is not None:
             document["server"] = {
                 "verdict": report.server.verdict,

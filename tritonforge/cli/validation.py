@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import gc
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from tritonforge.cli.command import Command
 from tritonforge.cli.options import EXISTING_PATH, OUTPUT, format_option, json_option, name_value_option, option
 from tritonforge.cli.printing import echo, echo_json
-from tritonforge.cli.reports import FORMATS, RepositoryReport, ServerVerdict
+from tritonforge.cli.reports import FORMATS, RepositoryReport, ServerVerdict, render_configs
 from tritonforge.triton.changes import REFERENCE, list_changes
 from tritonforge.triton.targets import Target, list_versions
 from tritonforge.validation.context import Options
@@ -22,6 +22,9 @@ from tritonforge.validation.findings import Finding, ValidationReport, verdict
 from tritonforge.validation.registry import Rule, load_rules
 from tritonforge.validation.report import run
 from tritonforge.validation.result_cache import ResultCache
+
+if TYPE_CHECKING:
+    from tritonforge.validation.loaded_config import LoadedConfig
 
 __all__ = ["compare_with_server", "explain", "render_rule_table", "select_core_findings", "validate"]
 
@@ -76,6 +79,8 @@ _SERVER_OPTIONS: Final = "Server options"
         "[default: --cache]")  # fmt: skip
 @option("--allow-empty", is_flag=True, help="Accept a directory without models.")
 @option("--fix", is_flag=True, help="Fix what has exactly one correct value, and print the diff.")
+@option("--show-config", is_flag=True, help="Print each model's configuration as the server has it after loading, and "
+        "the findings on standard error. With --format text or json.")  # fmt: skip
 @option("--with-server", is_flag=True, help="Also load the repository in the real tritonserver, without weights, and "
         "compare.")  # fmt: skip
 @format_option(*FORMATS)
@@ -97,6 +102,7 @@ def validate(
     cache: bool,
     allow_empty: bool,
     fix: bool,
+    show_config: bool,
     with_server: bool,
     output_format: str,
 ) -> int:
@@ -109,7 +115,8 @@ def validate(
     Exit code 0: it loads; 1: something is refused or was not judged; 2: invalid usage, or there are no models.
     """
     selected, ignored = _parse_codes("--select", select), _parse_codes("--ignore", ignore)
-
+    if show_config and output_format not in ("text", "json"):
+        raise click.UsageError(f"--show-config: expected --format text or json, got {output_format}")
     options = Options(
         image=image,
         target=target,
@@ -144,6 +151,7 @@ def validate(
             is_tfs_package=result.is_tfs_package,
             select=selected,
             ignore=ignored,
+            configs=_read_configs(repository, options) if show_config and not result.is_tfs_package else None,
         )
         is_refused |= report.is_refused or (strict and bool(result.findings))
         is_refused |= server is not None and (server.loads is False or bool(server.differences))
@@ -152,8 +160,18 @@ def validate(
     if output_format == "github":  # its lines are commands, which the renderer has escaped
         click.echo(text)
     else:
-        echo(text)
+        echo(text, err=show_config and output_format == "text")
+    if show_config and output_format == "text":
+        echo(render_configs(reports), nl=False)
     return 1 if is_refused else 0
+
+
+def _read_configs(repository: Path, options: Options) -> Mapping[str, LoadedConfig]:
+    from tritonforge.validation.loaded_config import build_loaded_configs
+    from tritonforge.validation.model_views import build_context
+    from tritonforge.validation.tree_reader import read_tree
+
+    return build_loaded_configs(build_context(read_tree(repository), options))
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from tritonforge.errors import ModelChoiceError
 from tritonforge.serving.execution_environments import STUB
 from tritonforge.triton.backends import is_word
 from tritonforge.triton.schema import ModelConfig, load_model_config_pb2, new_model_config
+from tritonforge.validation.loaded_config import move_instances_to_cpu
 
 __all__ = ["choose_default_model", "explain_missing_default", "has_gpu", "has_gpu_instances", "has_response_cache",
            "link_plain_path", "list_default_candidates", "list_rewritten_configs", "move_to_cpu", "parse_config",
@@ -81,8 +82,7 @@ def has_response_cache(config: ModelConfig) -> bool:
 def list_rewritten_configs(repository: Path, models: Mapping[str, ModelConfig], *, to_cpu: bool) -> dict[str, str]:
     """Return the new texts of the config.pbtxt files that must be rewritten, by model.
 
-    With ``to_cpu`` instances of a GPU become those of the CPU: each group keeps its count; without a count it has one
-    instance per GPU, so one here.
+    With ``to_cpu`` instances of a GPU become those of the CPU (`move_instances_to_cpu`).
     """
     texts: dict[str, str] = {}
     for name, config in models.items():
@@ -164,15 +164,9 @@ def _read_config(repository: Path, name: str) -> bytes | None:
 
 
 def _move_instances(config: ModelConfig) -> ModelConfig:
-    kinds = load_model_config_pb2().ModelInstanceGroup
     moved = new_model_config()
     moved.CopyFrom(config)
-    for group in moved.instance_group:  # type: ignore[attr-defined]  # a field of the message class made at run time
-        if group.kind == kinds.KIND_GPU or group.gpus:
-            group.kind = kinds.KIND_CPU
-            group.count = max(group.count, 1)
-            for field in ("gpus", "secondary_devices", "profile"):
-                group.ClearField(field)
+    move_instances_to_cpu(moved)
     return moved
 
 

@@ -96,7 +96,8 @@ class ModelView:
     ``version_directories`` has every directory that counts as a version, by its number; ``versions`` are those that the
     version policy loads. ``completes`` is True if the backend may still fill in or change inputs, outputs and
     max_batch_size when it loads, so that what the file leaves out is unknown here. ``is_completed`` is True where what
-    it fills in is known: ``inputs``, ``outputs``, ``max_batch_size`` and ``decoupled`` have it. ``name`` is the
+    it fills in is known: ``inputs``, ``outputs``, ``max_batch_size``, ``decoupled`` and
+    ``adds_dynamic_batching`` have it. ``name`` is the
     directory's, ``configured_name`` the one in the server's messages: the configuration's, which differs only where the
     server refuses the model for it (E104).
     """
@@ -119,6 +120,7 @@ class ModelView:
     versions: tuple[int, ...]
     completes: bool
     is_completed: bool = False
+    adds_dynamic_batching: bool = False
 
     @property
     def is_ensemble(self) -> bool:

@@ -6,7 +6,6 @@ Source: core model_config_utils.cc `AutoCompleteBackendFields`, `GetNormalizedMo
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,14 +15,13 @@ from tritonforge.pbtxt import Document, Message, parse
 from tritonforge.triton import changes, find_gpu_family, find_image
 from tritonforge.triton.backends import BACKENDS, find_model_filename, find_platform
 from tritonforge.triton.targets import find_target
+from tritonforge.validation.completed_views import complete_python_view, complete_view
 from tritonforge.validation.context import Context, MappedTensor, ModelView, Options, StepView, TensorView
-from tritonforge.validation.python_completion import CompletedTensor, complete_config
-from tritonforge.validation.python_models import read_python_models
 from tritonforge.validation.python_source import may_complete
 from tritonforge.validation.tree import MAXIMAL_TEXT, Tree
 
-__all__ = ["PLAIN_DIRECTORIES", "Inferred", "Policy", "VersionName", "build_context", "infer_backend", "read_policy",
-           "read_version"]  # fmt: skip
+__all__ = ["PLAIN_DIRECTORIES", "Inferred", "Policy", "VersionName", "build_context",
+           "infer_backend", "read_policy", "read_version"]  # fmt: skip
 
 #: Directories of a model that are not versions (model_lifecycle.cc `VersionsToLoad`).
 PLAIN_DIRECTORIES: Final = ("warmup", "initial_state", "configs")
@@ -92,37 +90,9 @@ def _build_view(context: Context, name: str) -> ModelView:
         completes=context.options.auto_complete
         and may_be_completed(inferred, document, tree, [directories[version] for version in versions]),
     )
-    return _complete_python(context, view) if view.backend == "python" and view.completes else view
-
-
-def _complete_python(context: Context, view: ModelView) -> ModelView:
-    """Return the view as its ``auto_complete_config`` makes it, where that is known; else unchanged."""
-    codes = read_python_models(context, view) if len(view.versions) == 1 and view.parsed else []
-    member = codes[0].members.get("auto_complete_config") if codes else None
-    completion = complete_config(view, member) if member is not None else None
-    if completion is None or completion.problem or not context.has(changes.PYTHON_COMPLETION_OPTIONAL):
+    if not view.completes or not view.parsed or len(view.versions) != 1:
         return view
-    inputs = [_build_completed(tensor, "input", view.inputs) for tensor in completion.inputs]
-    outputs = [_build_completed(tensor, "output", view.outputs) for tensor in completion.outputs]
-    return replace(
-        view,
-        inputs=tuple(inputs),
-        outputs=tuple(outputs),
-        max_batch_size=completion.max_batch_size,
-        decoupled=completion.decoupled,
-        completes=False,
-        is_completed=True,
-    )
-
-
-def _build_completed(tensor: CompletedTensor, kind: str, stated: Sequence[TensorView]) -> TensorView:
-    """Return the view of a completed tensor; one that the configuration does not state has a node of its own."""
-    view = next((view for view in stated if view.name == tensor.name), None)
-    if view is None:
-        text = f"name: {json.dumps(tensor.name)} data_type: {tensor.data_type} dims: {list(tensor.dims)}"
-        (node,) = parse(f"{kind} {{ {text} }}").messages(kind)
-        view = TensorView(tensor.name, "", (), None, optional=False, node=node)
-    return replace(view, data_type=tensor.data_type, dims=tensor.dims, optional=tensor.optional)
+    return complete_python_view(context, view) if view.backend == "python" else complete_view(tree, view)
 
 
 def _build_tensor(node: Message) -> TensorView:

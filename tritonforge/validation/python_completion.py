@@ -49,6 +49,7 @@ class Completion:
     outputs: tuple[CompletedTensor, ...] = ()
     max_batch_size: int = 0
     decoupled: bool = False
+    dynamic_batching: bool = False
     problem: str = ""
     line: int = 1
 
@@ -133,6 +134,7 @@ def _build(evaluation: _Evaluation) -> Completion | None:
         outputs=tuple(tensor for tensor in tensors["output"] if tensor is not None),
         max_batch_size=config["max_batch_size"],
         decoupled=config.get("model_transaction_policy", {}).get("decoupled") is True,
+        dynamic_batching="dynamic_batching" in config,
     )
 
 

@@ -13,21 +13,21 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
 from tritonforge.datatypes import TYPE_BOOL, TYPE_FP32, TYPE_INT32, TYPE_STRING
 from tritonforge.errors import ArtifactError, MissingExtraError, TritonForgeError
-from tritonforge.model_files.signature import UNSUPPORTED, Signature
+from tritonforge.model_files.config_check import StatedModel, list_conflicts
+from tritonforge.model_files.signature import Signature, TensorSpec
 from tritonforge.triton.backends import BACKENDS
 
-__all__ = ["DEFAULT_MAX_BATCH_SIZE", "Configuration", "State", "Tensor", "check_texts", "complete",
-           "explain_missing_module", "is_complete", "parse_config", "read_arguments", "read_incomplete_config",
-           "report_errors", "set_batching", "set_tensors"]  # fmt: skip
+__all__ = ["Configuration", "State", "Tensor", "build_specs", "check_tensors", "check_texts", "explain_missing_module",
+           "parse_config", "read_arguments", "read_incomplete_config", "report_errors"]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,10 +209,6 @@ def _parse_tensor(config: Mapping[str, Any], *, batched: bool) -> Tensor:
     )
 
 
-#: Triton's ``--backend-config=default-max-batch-size``.
-DEFAULT_MAX_BATCH_SIZE: Final = 4
-
-
 @contextlib.contextmanager
 def report_errors() -> Iterator[None]:
     """Raise errors of this project and of reading files as Triton's, which then are why a model does not load."""
@@ -242,74 +238,25 @@ def read_incomplete_config(config: Any) -> Configuration:
     return parse_config(config.as_dict(), Path(command[1].decode()).parent)
 
 
-def is_complete(config: Any) -> bool:
-    """Return True if every input and output has its name, type and dims."""
-    parts = config.as_dict()
-    tensors = [*parts.get("input", ()), *parts.get("output", ())]
-    has_all = all(
-        tensor["data_type"] != "TYPE_INVALID" and (tensor["dims"] or "reshape" in tensor) for tensor in tensors
-    )
-    return bool(parts.get("input")) and bool(parts.get("output")) and has_all
+def build_specs(tensors: Sequence[Tensor]) -> list[TensorSpec]:
+    """Return tensors of a configuration as they are compared with those of a file."""
+    return [TensorSpec(tensor.name, tensor.data_type, tensor.shape) for tensor in tensors]
 
 
-def complete(config: Any, signature: Signature) -> None:
-    """Fill in what a configuration leaves out, from the signature of the model's file. Raises ArtifactError."""
-    set_tensors(config, signature, batched=set_batching(config, signature))
-
-
-def set_tensors(config: Any, signature: Signature, *, batched: bool) -> None:
-    """Add the inputs and outputs that are missing, and the types and dims of those that are there without."""
-    parts = config.as_dict()
-    for key, add, tensors in (
-        ("input", config.add_input, signature.inputs),
-        ("output", config.add_output, signature.outputs),
-    ):
-        stated_tensors = {stated["name"]: stated for stated in parts.setdefault(key, [])}
-        for tensor in tensors:
-            if stated_tensors and key == "output" and tensor.name not in stated_tensors:
-                continue  # a configuration that names some outputs has these alone
-            stated = stated_tensors.get(tensor.name, {"data_type": "TYPE_INVALID", "dims": []})
-            if tensor.data_type in (None, UNSUPPORTED) or tensor.shape is None:
-                continue  # the configuration has to state what the file does not
-            if stated["data_type"] == "TYPE_INVALID" or not (stated["dims"] or "reshape" in stated):
-                dims = list(tensor.shape[1:] if batched else tensor.shape)
-                add({"name": tensor.name, "data_type": tensor.data_type, "dims": stated["dims"] or dims or [1]})
-
-
-def set_batching(config: Any, signature: Signature) -> bool:
-    """Decide whether the model batches, and set ``max_batch_size`` and the dynamic batcher where it does.
-
-    A model can batch when every first dimension is -1. ``dims`` that are given decide: with the batch dimension among
-    them the model does not batch.
+def check_tensors(config: Configuration, found: Signature, *, shapes: bool = True) -> None:
+    """Compare a configuration with a model's file, with ``shapes`` also the shapes.
 
     Raises:
-        ArtifactError: the configuration asks for batches and the model cannot, or its dims contradict each other.
+        ArtifactError: the first disagreement, in the words of Triton's backends.
     """
-    parts = config.as_dict()
-    name, stated_size = parts["name"], int(parts["max_batch_size"])
-    shapes = {tensor.name: tensor.shape for tensor in (*signature.inputs, *signature.outputs)}
-    can = all(shape is not None and tuple(shape[:1]) == (-1,) for shape in shapes.values())
-    if stated_size > 0:
-        if not can:
-            raise ArtifactError(
-                f"unable to autofill for '{name}', configuration specified max-batch {stated_size} but model signature "
-                "does not support batching"
-            )
-        return True
-    stated_dims = {
-        tensor["name"]: tensor["dims"]
-        for tensor in (*parts.get("input", ()), *parts.get("output", ()))
-        if tensor["dims"]
-    }
-    hints = {len(dims) < len(shapes[name] or ()) for name, dims in stated_dims.items() if name in shapes}
-    if len(hints) > 1:
-        raise ArtifactError(
-            f"unable to autofill for '{name}', model tensor configurations are contradicting each other in terms of "
-            "whether batching is supported"
-        )
-    if not can or hints == {False}:
-        return False
-    config.set_max_batch_size(DEFAULT_MAX_BATCH_SIZE)
-    if "sequence_batching" not in parts:
-        config.set_dynamic_batching()
-    return True
+    states = [TensorSpec(state.output.name, state.output.data_type) for state in config.states]
+    stated = StatedModel(
+        config.name,
+        is_batched=config.batched,
+        signature=Signature(build_specs(config.all_inputs), [*build_specs(config.outputs), *states]),
+        controls=frozenset(tensor.name for tensor in config.controls),
+        exact=frozenset(tensor.name for tensor in config.outputs),
+    )
+    for conflict in list_conflicts(stated, found):
+        if shapes or conflict.kind != "shape" or conflict.tensor in stated.controls:
+            raise ArtifactError(conflict.message)

@@ -14,13 +14,13 @@ from typing import Any, Final
 
 from tritonforge.errors import ArtifactError
 from tritonforge.model_files import dali_pipeline
-from tritonforge.model_files.signature import UNSUPPORTED, Difference, Signature, TensorSpec, compare_signatures
+from tritonforge.model_files.completion import complete_pipeline
+from tritonforge.model_files.signature import UNSUPPORTED, Difference, Signature, compare_signatures
 from tritonforge.serving.backends import configuration, requests
-from tritonforge.serving.backends.config_check import build_specs
-from tritonforge.serving.backends.configuration import Configuration
+from tritonforge.serving.backends.configuration import Configuration, build_specs
 from tritonforge.serving.backends.dali.engine import Engine
 
-__all__ = ["TritonPythonModel", "check_signature", "complete_config"]
+__all__ = ["TritonPythonModel", "check_signature"]
 
 
 #: Operators that read encoded images: fn.decoders.image and its kin, and their old names.
@@ -41,7 +41,7 @@ class TritonPythonModel:
             incomplete = configuration.read_incomplete_config(config)
             data = _read_pipeline(incomplete)
             batch_size = None if _has_max_batch_size(incomplete.folder.parent) else dali_pipeline.parse(data).batch_size
-            complete_config(config, dali_pipeline.read_signature(data), batch_size)
+            complete_pipeline(config.as_dict(), dali_pipeline.read_signature(data), batch_size)
         return config
 
     def initialize(self, args: Mapping[str, str]) -> None:
@@ -134,36 +134,3 @@ def _describe(difference: Difference, config: Configuration, declared: Signature
         f"Number of dimensions defined in config: {len(stated.shape or ()) - 1}. "
         f"Number of dimensions defined in pipeline: {len(found.shape or ()) - 1}"
     )
-
-
-def complete_config(config: Any, declared: Signature, batch_size: int | None) -> None:
-    """Fill in types and dims that the pipeline declares, and ``batch_size`` as max_batch_size unless it is None.
-
-    Every input of a batched model accepts samples of different sizes, and its requests are batched dynamically.
-    """
-    parts = config.as_dict()
-    if batch_size:
-        config.set_max_batch_size(batch_size)
-    batched = int(parts["max_batch_size"]) > 0
-    inputs = {tensor["name"]: tensor for tensor in parts.setdefault("input", [])}
-    for tensor in declared.inputs:
-        if tensor.name not in inputs:
-            inputs[tensor.name] = {"name": tensor.name, "data_type": "TYPE_INVALID", "dims": []}
-            parts["input"].append(inputs[tensor.name])
-        _fill_in(inputs[tensor.name], tensor, batched=batched)
-        if batched:
-            inputs[tensor.name]["allow_ragged_batch"] = True
-    outputs = parts.setdefault("output", [])
-    for place, tensor in enumerate(declared.outputs):
-        if place == len(outputs):
-            outputs.append({"name": tensor.name, "data_type": "TYPE_INVALID", "dims": []})
-        _fill_in(outputs[place], tensor, batched=batched)
-    if batched and "sequence_batching" not in parts:
-        config.set_dynamic_batching()
-
-
-def _fill_in(stated: dict[str, Any], declared: TensorSpec, *, batched: bool) -> None:
-    if stated["data_type"] == "TYPE_INVALID" and declared.data_type is not None:
-        stated["data_type"] = declared.data_type
-    if not stated["dims"] and "reshape" not in stated and declared.shape is not None:
-        stated["dims"] = list(declared.shape[1:] if batched else declared.shape)

@@ -15,8 +15,9 @@ import numpy as np
 
 from tritonforge import datatypes
 from tritonforge.errors import ArtifactError
+from tritonforge.model_files.completion import complete_onnx
 from tritonforge.model_files.signature import UNSUPPORTED, Signature, TensorSpec
-from tritonforge.serving.backends import config_check, configuration, dlpack, requests
+from tritonforge.serving.backends import configuration, dlpack, requests
 from tritonforge.serving.backends.configuration import Configuration
 from tritonforge.serving.backends.requests import Arrays, RequestError
 
@@ -29,10 +30,11 @@ class TritonPythonModel:
     @staticmethod
     def auto_complete_config(config: Any) -> Any:
         """Fill in what the configuration leaves out."""
-        if not configuration.is_complete(config):
+        parts = config.as_dict()
+        if not parts.get("input") or not parts.get("output"):  # reading the file takes as long as loading it
             with configuration.report_errors():
                 signature = load_session(configuration.read_incomplete_config(config)).signature
-                configuration.complete(config, signature)
+                complete_onnx(parts, signature)
         return config
 
     def initialize(self, args: Mapping[str, str]) -> None:
@@ -162,7 +164,7 @@ def check_session(config: Configuration, session: Session) -> None:
             f"model '{config.name}' has BF16 tensors and the string input '{texts[0]}': ONNX Runtime's Python package "
             "does not carry both in one request"
         )
-    config_check.check_tensors(config, signature)
+    configuration.check_tensors(config, signature)
 
 
 def _specs(tensors: Sequence[Any]) -> list[TensorSpec]:

@@ -16,8 +16,10 @@ import numpy as np
 
 from tritonforge import datatypes
 from tritonforge.errors import ArtifactError
-from tritonforge.serving.backends import config_check, configuration, requests
-from tritonforge.serving.backends.configuration import DEFAULT_MAX_BATCH_SIZE, Configuration, Tensor
+from tritonforge.model_files.completion import DEFAULT_MAX_BATCH_SIZE
+from tritonforge.model_files.config_check import describe_unknown_name, format_shape
+from tritonforge.serving.backends import configuration, requests
+from tritonforge.serving.backends.configuration import Configuration, Tensor
 from tritonforge.serving.backends.requests import Arrays, BackendRequest, RequestError, Result
 
 __all__ = ["CompiledModel", "TritonPythonModel", "compile_model", "complete_config", "read_properties"]
@@ -193,7 +195,8 @@ def _set_inputs(config: Configuration, model: Any) -> Any:
         )
     processor = openvino.preprocess.PrePostProcessor(model)
     for tensor in config.inputs:
-        config_check.check_name("input", tensor.name, provided)
+        if tensor.name not in provided:
+            raise ArtifactError(describe_unknown_name("input", tensor.name, provided))
         port = processor.input(tensor.name).tensor()
         _call(f"setting precision for {tensor.name}", port.set_element_type, _get_type(config, tensor, "input"))
         shape = provided[tensor.name].get_partial_shape()
@@ -217,7 +220,8 @@ def _set_outputs(config: Configuration, model: Any) -> Any:
     provided = {port.get_any_name(): port for port in model.outputs}
     processor = openvino.preprocess.PrePostProcessor(model)
     for tensor in config.outputs:
-        config_check.check_name("output", tensor.name, provided)
+        if tensor.name not in provided:
+            raise ArtifactError(describe_unknown_name("output", tensor.name, provided))
         port = processor.output(tensor.name).tensor()
         _call(f"setting precision for {tensor.name}", port.set_element_type, _get_type(config, tensor, "output"))
         _check_shape(config, tensor, provided[tensor.name].get_partial_shape(), is_output=True)
@@ -243,8 +247,8 @@ def _check_shape(config: Configuration, tensor: Tensor, shape: Any, *, is_output
     ]
     if len(stated) == len(shape) and all(_matches(shape[place], stated[place]) for place in compared):
         return
-    found = config_check.format_shape([extent.get_length() if extent.is_static else -1 for extent in shape])
-    given = config_check.format_shape(stated)
+    found = format_shape([extent.get_length() if extent.is_static else -1 for extent in shape])
+    given = format_shape(stated)
     how = (
         "an initial batch dimension because max_batch_size > 0 followed by the explicit tensor shape, making complete "
         f"shape {given}"

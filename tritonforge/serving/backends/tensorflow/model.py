@@ -26,8 +26,11 @@ if _PACKAGES.is_dir():
 from tritonforge import tf_memory
 from tritonforge.datatypes import BY_CONFIG, TYPE_STRING, from_numpy
 from tritonforge.errors import ArtifactError
+from tritonforge.model_files.completion import complete_saved_model
+from tritonforge.model_files.introspection import open_source
 from tritonforge.model_files.signature import GRAPHDEF, SAVEDMODEL, UNSUPPORTED, Signature, TensorSpec
-from tritonforge.serving.backends import config_check, configuration, requests
+from tritonforge.model_files.tensorflow_graph import read_saved_model
+from tritonforge.serving.backends import configuration, requests
 from tritonforge.serving.backends.configuration import Configuration
 from tritonforge.serving.backends.requests import Arrays, RequestError
 
@@ -42,10 +45,10 @@ class TritonPythonModel:
     @staticmethod
     def auto_complete_config(config: Any) -> Any:
         """Fill in what the configuration of a SavedModel leaves out; a GraphDef's must be whole."""
-        if config.as_dict().get("platform") != GRAPHDEF and not configuration.is_complete(config):
+        if config.as_dict().get("platform") != GRAPHDEF:
             with configuration.report_errors():
                 signature = read_signature(configuration.read_incomplete_config(config))
-                configuration.complete(config, signature)
+                complete_saved_model(config.as_dict(), signature)
         return config
 
     def initialize(self, args: Mapping[str, str]) -> None:
@@ -148,16 +151,15 @@ def load_graph(config: Configuration) -> Graph:
 
 
 def read_signature(config: Configuration) -> Signature:
-    """Return the inputs and outputs of a SavedModel's signature, read from its protobuf; the graph is not loaded."""
-    from tensorflow.core.protobuf import saved_model_pb2
-
-    message = saved_model_pb2.SavedModel()
-    message.ParseFromString((_find_savedmodel(config) / "saved_model.pb").read_bytes())
-    tag = _get_tag(config)
-    for meta in message.meta_graphs:
-        if tag in meta.meta_info_def.tags:
-            return _read_saved_signature(_choose_signature(config, meta.signature_def))
-    raise ArtifactError(f"{_find_savedmodel(config)}: expected '{tag}' tag")
+    """Return the inputs and outputs of a SavedModel's signature, read from its header; the graph is not loaded."""
+    folder, tag = _find_savedmodel(config), _get_tag(config)
+    with open_source(folder / "saved_model.pb", budget=sys.maxsize, fields=sys.maxsize) as source:
+        graphs = read_saved_model(source, has_graphs=False).graphs
+    for graph in graphs:
+        if tag in graph.tags:
+            signature: Signature = _choose_signature(config, graph.signatures)
+            return signature
+    raise ArtifactError(f"{folder}: expected '{tag}' tag")
 
 
 def _load_graphdef(config: Configuration, session: Any, path: Any) -> Graph:
@@ -181,7 +183,7 @@ def _load_graphdef(config: Configuration, session: Any, path: Any) -> Graph:
     outputs = {tensor.name: tensors[tensor.name] for tensor in config.outputs if tensor.name in tensors}
     ends = {name: tensor for name, tensor in tensors.items() if not tensor.consumers() and name not in placeholders}
     found = Signature(_specs(placeholders), _specs({**ends, **outputs}), all_inputs=False)
-    config_check.check_tensors(config, found, shapes=False)
+    configuration.check_tensors(config, found, shapes=False)
     return Graph(session, placeholders, outputs)
 
 
@@ -201,7 +203,7 @@ def _load_savedmodel(config: Configuration, session: Any, folder: Any) -> Graph:
     graph = session.graph
     inputs = {name: graph.get_tensor_by_name(info.name) for name, info in chosen.inputs.items()}
     outputs = {name: graph.get_tensor_by_name(info.name) for name, info in chosen.outputs.items()}
-    config_check.check_tensors(config, _read_saved_signature(chosen))
+    configuration.check_tensors(config, _read_saved_signature(chosen))
     return Graph(session, inputs, outputs)
 
 
@@ -244,10 +246,11 @@ def _get_tag(config: Configuration) -> str:
 def _read_saved_signature(chosen: Any) -> Signature:
     import tensorflow as tf
 
+    # Sorted, since the order of a protobuf map is not defined.
     def specs(infos: Any) -> list[TensorSpec]:
         return [
             _spec(name, tf.dtypes.as_dtype(info.dtype), tf.TensorShape(info.tensor_shape))
-            for name, info in infos.items()
+            for name, info in sorted(infos.items())
         ]
 
     return Signature(specs(chosen.inputs), specs(chosen.outputs))

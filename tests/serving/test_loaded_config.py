@@ -1,0 +1,37 @@
+"""`validate --show-config` prints what the real server answers to GET /v2/models/<model>/config."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.protobuf import json_format
+
+from tests.support.tensor_client import Asker
+from tritonforge.triton.schema import new_model_config
+from tritonforge.validation.loaded_config import build_loaded_configs, render_json
+from tritonforge.validation.model_views import build_context
+from tritonforge.validation.tree_reader import read_tree
+
+pytestmark = [pytest.mark.server, pytest.mark.framework]
+
+
+def test_configurations_of_all_backends_are_the_servers(repositories: Path, ask: Asker) -> None:
+    context = build_context(read_tree(repositories / "zoo"))
+    configs = build_loaded_configs(context)
+    assert len(configs) > 10
+    for name, shown in configs.items():
+        assert shown.reason == "", name
+        assert shown.message is not None
+        answer = ask.pool.request("GET", f"{ask.url}/v2/models/{name}/config")
+        served: dict[str, Any] = json.loads(answer.data)
+        message = json_format.ParseDict(served, new_model_config(), ignore_unknown_fields=True)
+        assert str(shown.message).splitlines() == str(message).splitlines(), name
+        assert (
+            render_json(shown.message).items()
+            >= {
+                key: value for key, value in served.items() if key in ("name", "input", "output", "instance_group")
+            }.items()
+        )
