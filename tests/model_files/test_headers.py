@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import struct
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import onnx
@@ -17,6 +19,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from tests.support import graphdefs
+from tritonforge.model_files.header import read_header
 from tritonforge.model_files.onnx_model import read_onnx
 from tritonforge.model_files.openvino_ir import read_openvino_ir
 from tritonforge.model_files.signature import TensorSpec
@@ -183,8 +186,11 @@ def samples() -> list[bytes]:
 
 
 SAMPLES = samples()
+#: A name for each reader, and one that has none.
+NAMES = ("model.onnx", "model.graphdef", "saved_model.pb", "model.pt", "model.xml", "model.plan", "model.ubj", "other")
 
 
+@pytest.mark.slow
 @given(st.sampled_from(SAMPLES), st.data())
 def test_damaged_files_give_a_result_or_one_type_of_error(sample: bytes, data: st.DataObject) -> None:
     """Bytes are changed, inserted, doubled and cut off."""
@@ -205,6 +211,34 @@ def test_damaged_files_give_a_result_or_one_type_of_error(sample: bytes, data: s
             reader(Source.from_bytes(bytes(damaged)))
 
 
+def damage(sample: bytes, random: Random) -> bytes:
+    """Return bytes that were changed, inserted, removed, doubled or set to the ends of a number's range."""
+    data = bytearray(sample)
+    for _ in range(random.randint(1, 6)):
+        place, kind = random.randrange(len(data) + 1), random.randrange(5)
+        if kind == 0:
+            data[place : place + 1] = random.randbytes(1)
+        elif kind == 1:
+            data[place:place] = random.randbytes(random.randint(1, 12))
+        elif kind == 2:
+            del data[place : place + random.randint(1, 40)]
+        elif kind == 3:
+            data += data[place : place + 64]
+        else:
+            data[place : place + 1] = bytes([random.choice([0, 255, 0x7F, 0x80])])
+    return bytes(data)
+
+
+def test_seeded_damage_gives_a_header_or_none() -> None:
+    """`read_header` raises nothing, whatever the name; TRITONFORGE_FUZZ is the number of files (default 150)."""
+    for seed in range(int(os.environ.get("TRITONFORGE_FUZZ", "150"))):
+        random = Random(seed)
+        data = damage(random.choice(SAMPLES), random)
+        for name in NAMES:
+            read_header(Source.from_bytes(data), name)
+
+
+@pytest.mark.slow
 def test_a_header_beyond_the_budget_is_not_read() -> None:
     node = b"\x0a\x06\x0a\x01n\x12\x01O"
     with pytest.raises(HeaderTooLargeError, match="fields"):

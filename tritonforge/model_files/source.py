@@ -19,8 +19,8 @@ __all__ = ["BUDGET", "FIELDS", "HeaderTooLargeError", "ModelFileError", "Source"
 
 #: Bytes that may be read of one file.
 BUDGET: Final = 8 * 1024 * 1024
-#: Fields of messages that may be read of one file, in a fifth of a second: 200,000 nodes of ONNX, 60,000 of TensorFlow.
-FIELDS: Final = 200_000
+#: Fields of messages that may be read of one file, in a fifth of a second: 100,000 nodes of ONNX, 30,000 of TensorFlow.
+FIELDS: Final = 100_000
 _SMALLEST: Final = 512
 _LARGEST: Final = 256 * 1024
 
