@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from tritonforge.cli import serving
+from tritonforge.errors import MissingExtraError
 from tritonforge.serving import installation
 from tritonforge.triton.backends import BACKENDS
 
@@ -34,3 +38,22 @@ def test_every_local_backend_has_a_folder_and_an_extra() -> None:
     folders = {path.parent.name for path in own.glob("*/model.py")} - {"stand_in"}
     assert {*installation.BACKENDS} == folders
     assert all(BACKENDS[name].extra for name in folders)
+
+
+def test_serve_lists_the_backends_and_one_command_for_the_missing_ones(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    missing = {name: MissingExtraError(name, extra=extra) for name, extra in (("dali", "dali"), ("pytorch", "pytorch"))}
+    monkeypatch.setattr(serving, "find_missing_backends", lambda: missing)
+    server: Any = SimpleNamespace(models=tuple, warnings=(), candidates=(), default_model="m")
+    for name in ("sagemaker", "http", "grpc", "metrics"):
+        setattr(server, f"{name}_url", None)
+    serving._report(server, as_json=False)
+    first, second = capsys.readouterr().out.splitlines()[-2:]
+    assert first == "backends  fil, onnxruntime, openvino, python, tensorflow"
+    assert second.startswith("          not installed: dali, pytorch; run: pip install ")
+    assert "[dali,pytorch]" in second
+    serving._report(server, as_json=True)
+    document = json.loads(capsys.readouterr().out)["backends"]
+    assert document["installed"] == ["fil", "onnxruntime", "openvino", "python", "tensorflow"]
+    assert document["missing"] == {name: error.command for name, error in missing.items()}

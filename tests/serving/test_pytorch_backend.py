@@ -198,6 +198,10 @@ def test_files_that_do_not_fit_their_configuration_are_refused(tmp_path: Path) -
         "garbage": (good, "failed to load model 'garbage': PytorchStreamReader failed reading zip archive"),
         "weights": (good, "failed to load model 'weights': "),
         "missing": (good, "missing/1/model.pt' for model instance 'missing'"),
+        "module": (
+            good,
+            "model 'module': PyTorch 2.0 models (runtime \"model.py\") are not supported by tritonforge's",
+        ),
     }
     for name, (io, _) in reasons.items():
         folder = add(tmp_path, name, f"{TORCHSCRIPT} {io} {CPU}")
@@ -205,6 +209,8 @@ def test_files_that_do_not_fit_their_configuration_are_refused(tmp_path: Path) -
             (folder / "model.pt").write_text("garbage")
         elif name == "weights":
             torch.save(make_network().state_dict(), folder / "model.pt")
+        elif name == "module":
+            (folder / "model.py").touch()
         elif name != "missing":
             save(IDENTITY, folder)
     with pytest.raises(LaunchError) as caught:

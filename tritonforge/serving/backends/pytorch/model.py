@@ -148,6 +148,11 @@ def load_script(config: Configuration) -> Script:
     """
     path = config.get_path("model.pt")
     if not path.is_file():
+        if (config.folder / "model.py").is_file():
+            raise ArtifactError(
+                f"model '{config.name}': PyTorch 2.0 models (runtime \"model.py\") are not supported by tritonforge's "
+                "backend; save it as TorchScript, or serve it on Triton's own"
+            )
         raise ArtifactError(f"unable to find '{path}' for model instance '{config.name}'")
     import torch
 
