@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final, TypeAlias
 
-from tritonforge.validation.python_source import parse_source
+from tritonforge.validation.python_source import list_children, list_nodes, parse_source
 from tritonforge.validation.tree import Tree
 
 __all__ = ["Function", "Member", "PythonModule", "explain_call", "find_assigned", "find_module_path", "list_members",
@@ -298,7 +298,13 @@ def walk_function(function: Function) -> Iterator[ast.AST]:
         node = waiting.pop()
         yield node
         if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef):
-            waiting.extend(reversed(list(ast.iter_child_nodes(node))))
+            waiting.extend(reversed(list_children(node)))
+
+
+@lru_cache(maxsize=64)
+def list_function_nodes(function: Function) -> Sequence[ast.AST]:
+    """Return all nodes of a function, itself and those of functions inside it included."""
+    return list_nodes(function)
 
 
 def find_assigned(function: Function, name: str) -> ast.expr | None:
@@ -311,7 +317,7 @@ def _index_assigned(function: Function) -> Mapping[str, ast.expr | None]:
     """Return what a function assigns to each name; None for a name that something else, or more than one, binds."""
     assigned: dict[str, ast.expr | None] = {}
     targets: dict[ast.AST, ast.expr] = {}
-    nodes = list(ast.walk(function))
+    nodes = list_function_nodes(function)
     for node in nodes:
         if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
             targets[node.targets[0]] = node.value

@@ -6,13 +6,22 @@ Source: python_backend triton_python_backend_utils.py, pb_stub.cc (the classes o
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
 from tritonforge.validation.python_models import MODEL_CLASS, UTILITIES, PythonModel
-from tritonforge.validation.python_module import Function, PythonModule, find_assigned, list_members, read_module
+from tritonforge.validation.python_module import (
+    Function,
+    PythonModule,
+    find_assigned,
+    list_function_nodes,
+    list_members,
+    read_module,
+)
+from tritonforge.validation.python_source import list_children
 from tritonforge.validation.tree import Entry, Tree
 
 __all__ = ["ModelRequest", "NamedTensor", "find_unsupported_array", "list_input_names", "list_output_names",
@@ -71,7 +80,7 @@ def list_input_names(code: PythonModel) -> Iterator[NamedTensor]:
         name = code.module.find_string(node.args[1]) if len(node.args) == 2 else None
         if name is None or not _is_request(function, node.args[0], requests):
             continue
-        if node in used or _is_used_as_tensor(function, node, nodes):
+        if node in used or _is_used_as_tensor(function, node, nodes, used):
             yield NamedTensor(name, code.module.path, node.lineno, node.col_offset + 1)
 
 
@@ -97,7 +106,7 @@ def _list_requests(code: PythonModel) -> list[ModelRequest]:
     ]
     seen: set[ast.AST] = set()
     for function in reversed(functions):  # the innermost function first
-        for node in ast.walk(function):
+        for node in list_function_nodes(function):
             if node in seen or not isinstance(node, ast.Call) or code.module.resolve_name(node.func) != _REQUEST:
                 continue
             if len(seen) >= _MAXIMAL_CALLS:
@@ -163,7 +172,7 @@ def find_unsupported_array(code: PythonModel) -> Iterator[tuple[NamedTensor, boo
     for function in code.module.nodes if calls else ():
         if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
             continue
-        for node in ast.walk(function):
+        for node in list_function_nodes(function):
             if not isinstance(node, ast.Call) or node not in calls:
                 continue
             value: ast.expr | None = node.args[1]
@@ -194,7 +203,7 @@ def _is_request(function: Function, expression: ast.expr, requests: str) -> bool
         return False
     loops = [
         node
-        for node in ast.walk(function)
+        for node in list_function_nodes(function)
         if isinstance(node, ast.For | ast.comprehension) and _binds(node.target, expression.id)
     ]
     return bool(loops) and all(_is_over_requests(loop.iter, requests) for loop in loops)
@@ -211,22 +220,34 @@ def _is_over_requests(iterated: ast.expr, requests: str) -> bool:
     return isinstance(iterated, ast.Name) and iterated.id == requests
 
 
-def _is_used_as_tensor(function: Function, call: ast.Call, nodes: Sequence[ast.AST]) -> bool:
-    """Return True if the call's value is assigned to a name of which nothing but attributes is used, one certainly."""
+def _is_used_as_tensor(
+    function: Function, call: ast.Call, nodes: Sequence[ast.AST], used: AbstractSet[ast.AST]
+) -> bool:
+    """Return True if the call's value is assigned to a name of which nothing but attributes is used, one certainly.
+
+    ``used`` are the nodes of which an attribute is certainly used.
+    """
     for node in nodes:
         if isinstance(node, ast.Assign) and node.value is call and isinstance(node.targets[0], ast.Name):
             name = node.targets[0].id
             if find_assigned(function, name) is not call:
                 return False
-            loads = {
-                load
-                for load in ast.walk(function)
-                if isinstance(load, ast.Name) and load.id == name and isinstance(load.ctx, ast.Load)
-            }
-            bases = {base.value for base in ast.walk(function) if isinstance(base, ast.Attribute)}
-            certain = {base.value for base in nodes if isinstance(base, ast.Attribute)}
-            return loads <= bases and bool(loads & certain)
+            loads, bases = _list_loads(function)
+            return loads[name] <= bases and bool(loads[name] & used) if name in loads else False
     return False
+
+
+@lru_cache(maxsize=64)
+def _list_loads(function: Function) -> tuple[Mapping[str, AbstractSet[ast.AST]], AbstractSet[ast.AST]]:
+    """Return the places that read each name, and all nodes of which an attribute is used."""
+    loads: dict[str, set[ast.AST]] = {}
+    bases: set[ast.AST] = set()
+    for node in list_function_nodes(function):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
+            loads.setdefault(node.id, set()).add(node)
+        elif isinstance(node, ast.Attribute):
+            bases.add(node.value)
+    return loads, bases
 
 
 def _list_certain_nodes(body: Sequence[ast.stmt], requests: str) -> list[ast.AST]:
@@ -270,7 +291,7 @@ def _add_expression(root: ast.AST, requests: str, nodes: list[ast.AST]) -> None:
             if len(node.generators) == 1 and not loop.ifs and _is_over_requests(loop.iter, requests):
                 waiting.append(node.elt)
         elif not isinstance(node, ast.Lambda | ast.GeneratorExp | ast.SetComp | ast.DictComp):
-            waiting += ast.iter_child_nodes(node)
+            waiting += list_children(node)
 
 
 def _get_argument(call: ast.Call, parameters: Sequence[str], name: str) -> ast.expr | None:
@@ -307,7 +328,7 @@ def _find_execution(function: Function, request: ast.Call) -> ast.Call | None:
     """Return the only call of ``exec`` or ``async_exec`` of a request, which may be assigned to a name first."""
     calls = [
         node
-        for node in ast.walk(function)
+        for node in list_function_nodes(function)
         if isinstance(node, ast.Call)
         and isinstance(node.func, ast.Attribute)
         and node.func.attr in ("exec", "async_exec")
