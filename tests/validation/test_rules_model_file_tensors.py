@@ -120,6 +120,13 @@ def test_ragged_inputs_and_batch_inputs_are_not_compared(tmp_path: Path) -> None
     assert find_own(tmp_path) == []
 
 
+def test_an_optional_input_may_be_an_initializer(tmp_path: Path) -> None:
+    """Such a model is triton-inference-server's qa/L0_initializer_as_input."""
+    extra = '}, { name: "WEIGHT" data_type: TYPE_FP32 dims: [2, 3] optional: true }] output'
+    write_model(tmp_path, make_config(size=0, dims="2, 3").replace("}] output", extra), BATCHED)
+    assert find_own(tmp_path) == []
+
+
 def test_a_saved_model_is_compared_by_its_signature(tmp_path: Path) -> None:
     (tmp_path / "m" / "1" / "model.savedmodel").mkdir(parents=True)
     content = graphdefs.serialize_saved_model({"A": (-1, 3)}, {"B": (-1, 3)})

@@ -20,7 +20,8 @@ __all__ = ["Conflict", "StatedModel", "describe_unknown_name", "format_shape", "
 class StatedModel:
     """What a configuration states about inputs and outputs, control inputs and states among them.
 
-    ``controls`` are the names of the control inputs; ``exact`` those of the tensors whose shape must be the file's.
+    ``controls`` are the names of the control inputs; ``exact`` those of the tensors whose shape must be the file's;
+    ``optional`` those of the optional inputs, which may be initializers of an ONNX model instead of inputs.
     """
 
     name: str
@@ -28,6 +29,7 @@ class StatedModel:
     signature: Signature
     controls: frozenset[str] = frozenset()
     exact: frozenset[str] = frozenset()
+    optional: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +48,13 @@ def list_conflicts(stated: StatedModel, found: Signature) -> Iterator[Conflict]:
     exactly what the file has. Control inputs and states count as inputs of the file, as in onnxruntime.cc
     `ModelInstanceState`.
     """
+    known = {tensor.name for tensor in found.inputs}
+    inputs = [
+        tensor for tensor in stated.signature.inputs if tensor.name in known or tensor.name not in stated.optional
+    ]
+    signature = Signature(inputs, stated.signature.outputs)
     differences = list(
-        compare_signatures(stated.signature, found, batched=stated.is_batched, exact=stated.exact | stated.controls)
+        compare_signatures(signature, found, batched=stated.is_batched, exact=stated.exact | stated.controls)
     )
     controls = [
         difference
@@ -58,7 +65,7 @@ def list_conflicts(stated: StatedModel, found: Signature) -> Iterator[Conflict]:
     for difference in controls:
         yield from _describe_control(stated, difference)
     if any(difference.kind in ("unknown", "missing") and difference.direction == "input" for difference in differences):
-        yield from _describe_count(stated, found)
+        yield from _describe_count(stated.name, len(inputs), found)
     for difference in others:
         if difference.kind in ("unknown", "data_type"):
             yield _describe_tensor(stated, difference, found)
@@ -89,13 +96,11 @@ def _describe_control(stated: StatedModel, difference: Difference) -> Iterator[C
         yield Conflict("shape", tensor.name, message)
 
 
-def _describe_count(stated: StatedModel, found: Signature) -> Iterator[Conflict]:
-    count = len(stated.signature.inputs)
+def _describe_count(name: str, count: int, found: Signature) -> Iterator[Conflict]:
     if (found.all_inputs and count != len(found.inputs)) or count > len(found.inputs):
         provides = "provides" if found.all_inputs else "provides at most"
         message = (
-            f"unable to load model '{stated.name}', configuration expects {count} inputs, "
-            f"model {provides} {len(found.inputs)}"
+            f"unable to load model '{name}', configuration expects {count} inputs, model {provides} {len(found.inputs)}"
         )
         yield Conflict("count", "", message)
 

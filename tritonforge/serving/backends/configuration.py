@@ -256,6 +256,7 @@ def check_tensors(config: Configuration, found: Signature, *, shapes: bool = Tru
         signature=Signature(build_specs(config.all_inputs), [*build_specs(config.outputs), *states]),
         controls=frozenset(tensor.name for tensor in config.controls),
         exact=frozenset(tensor.name for tensor in config.outputs),
+        optional=frozenset(tensor.name for tensor in config.inputs if tensor.optional),
     )
     for conflict in list_conflicts(stated, found):
         if shapes or conflict.kind != "shape" or conflict.tensor in stated.controls:

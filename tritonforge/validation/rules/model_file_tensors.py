@@ -106,7 +106,8 @@ def _build_stated(model: ModelView, found: Signature) -> StatedModel:
         inputs += [TensorSpec(control.text("name")) for control in batching.messages("control_input")]
         inputs += [TensorSpec(state.text("input_name")) for state in states]
         outputs += [TensorSpec(state.text("output_name")) for state in states]
-    return StatedModel(model.name, is_batched=is_batched, signature=Signature(inputs, outputs))
+    optional = frozenset(view.name for view in model.inputs if view.optional)
+    return StatedModel(model.name, is_batched=is_batched, signature=Signature(inputs, outputs), optional=optional)
 
 
 def _advise(conflict: Conflict, signature: Signature, path: str) -> str:
