@@ -134,6 +134,7 @@ _ROWS: Final = (
 #: Every published backend by its name, in the order in which core looks for their files. A name that is not here is
 #: most likely misspelt.
 BACKENDS: Final[Mapping[str, Backend]] = MappingProxyType({backend.name: backend for backend in _ROWS})
+_PLATFORMS: Final[Mapping[str, Platform]] = {platform.name: platform for row in _ROWS for platform in row.platforms}
 
 #: A SavedModel is a directory with one of these (tensorflow/cc/saved_model/loader.cc).
 SAVED_MODEL_FILES: Final = ("saved_model.pb", "saved_model.pbtxt", "saved_model.cpb")
@@ -156,7 +157,7 @@ def list_platforms(backend: str, release: str) -> tuple[str, ...]:
 
 def find_platform(name: str) -> Platform | None:
     """Return the platform of a name, None where no release has it."""
-    return next((platform for backend in _ROWS for platform in backend.platforms if platform.name == name), None)
+    return _PLATFORMS.get(name)
 
 
 def find_backend_of_platform(platform: str, release: str) -> str:

@@ -132,15 +132,15 @@ def _check_placeholders(model: ModelView) -> Iterator[Finding]:
 @register_check(Stage.LOADED, E603)
 def check_fields(context: Context) -> Iterator[Finding]:
     """Check that the server has every field and every name of a value."""
+    lacking = [path.rpartition(".")[2] for path, change in changes.FIELDS.items() if not context.has(change)]
+    lacking += [name for name, change in changes.VALUES.items() if not context.has(change)]
+    if not lacking:
+        return
+    # Few texts have any of them, and a search is faster than a walk.
+    pattern = re.compile("|".join(lacking))
     for model in context.models.values():
-        if model.has_config and _LATER_NAMES.search(model.document.source):
+        if model.has_config and pattern.search(model.document.source):
             yield from _check_fields_of(context, model)
-
-
-#: The fields and values of which a release may lack one. Few texts have any, and a search is faster than a walk.
-_LATER_NAMES: Final = re.compile(
-    "|".join(sorted({path.rpartition(".")[2] for path in changes.FIELDS} | {*changes.VALUES}))
-)
 
 
 def _check_fields_of(context: Context, model: ModelView) -> Iterator[Finding]:

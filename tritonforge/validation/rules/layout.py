@@ -134,8 +134,9 @@ def check_repository(context: Context) -> Iterator[Finding]:
 def check_requested_models(context: Context) -> Iterator[Finding]:
     """Check that the models of explicit model control mode, and the models of their steps, exist."""
     directories = context.tree.subdirectories()
+    known = {"*", *directories}
     for name in select_models(context):
-        if name != "*" and name not in directories:
+        if name not in known:
             message = f"failed to poll model '{name}': model not found in any model repository."
             advice = f"the repository has {', '.join(directories[:10])}" if directories else ""
             yield E112.report(message, path="", help=advice)
