@@ -51,6 +51,12 @@ def test_completed_models_reach_nested_ensembles() -> None:
 
 def test_two_sources_for_one_path_are_refused() -> None:
     """A file cannot be two things."""
-    model = leaf(output=[Output("y", TYPE_FP32, [1], label_filename="l.txt")], files={"l.txt": b"other"})
+    model = leaf(output=[Output("y", TYPE_FP32, [1], label_filename="l.txt", labels=["a"])], files={"l.txt": b"o"})
     with pytest.raises(DefinitionError, match=r"leaf: two sources map to l.txt"):
         resolve({"leaf": model})
+
+
+def test_files_name_the_source_of_a_label_file() -> None:
+    """Without ``labels``, a label file may be anywhere beside the definition."""
+    model = leaf(output=[Output("y", TYPE_FP32, [1], label_filename="l.txt")], files={"l.txt": File("names/l.txt")})
+    assert resolve({"leaf": model}).files["leaf/l.txt"] == LocalFile("names/l.txt")

@@ -175,7 +175,7 @@ def _read_signature(model: Model, path: Path) -> Signature | None:
 
 def _file_kind(model: Model) -> str | None:
     """Return the kind of file that a model has, as `introspect` names it; None for one that is not read."""
-    kind = DALI if model.backend == DALI else model.platform
+    kind = DALI if model.backend == DALI else model.file_platform
     return kind if kind in KINDS else None
 
 

@@ -110,6 +110,8 @@ def _build_model(
     if isinstance(model, Ensemble):
         return model
     for version, artifact in model.versions.items():
+        if artifact is None and (not model.model_filename or model.has_files_in(version)):
+            continue
         if artifact is None:
             raise ArtifactError(
                 f"{model.name}: it has no model file; give it an artifact (File, Download, Function ...)"

@@ -183,24 +183,24 @@ def _resolve_model(model: Model | Ensemble) -> ResolvedModel:
 
 def _list_sources(model: Model | Ensemble) -> Iterator[tuple[str, Source]]:
     if isinstance(model, Ensemble):
-        yield f"1/{GITKEEP}", Content(b"")
-        return
-    for version, artifact in model.versions.items():
-        yield (
-            (f"{version}/{GITKEEP}", Content(b""))
-            if artifact is None
-            else (str(version), BuiltArtifact(model, version))
-        )
+        if not any(path.startswith("1/") for path in model.files):
+            yield f"1/{GITKEEP}", Content(b"")
+    else:
+        for version, artifact in model.versions.items():
+            if artifact is not None:
+                yield str(version), BuiltArtifact(model, version)
+            elif not model.has_files_in(version):
+                yield f"{version}/{GITKEEP}", Content(b"")
+        for warmup in model.model_warmup:
+            for tensor in warmup.inputs.values():
+                if isinstance(tensor.data, File):
+                    yield f"warmup/{tensor.input_data_file}", LocalFile(tensor.data.path, tensor.data.sha256)
+                elif tensor.data is not None:
+                    yield f"warmup/{tensor.input_data_file}", Content(tensor.data)
     for output in model.output:
         if output.labels is not None:
             yield output.label_filename, Content("".join(f"{label}\n" for label in output.labels).encode())
-        elif output.label_filename:
+        elif output.label_filename and output.label_filename not in model.files:
             yield output.label_filename, LocalFile(output.label_filename)
-    for warmup in model.model_warmup:
-        for tensor in warmup.inputs.values():
-            if isinstance(tensor.data, File):
-                yield f"warmup/{tensor.input_data_file}", LocalFile(tensor.data.path, tensor.data.sha256)
-            elif tensor.data is not None:
-                yield f"warmup/{tensor.input_data_file}", Content(tensor.data)
     for path, content in model.files.items():
         yield path, Content(content) if isinstance(content, bytes) else LocalFile(content.path, content.sha256)

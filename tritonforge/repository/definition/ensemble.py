@@ -9,11 +9,12 @@ from typing import Any
 
 from tritonforge.errors import DefinitionError
 from tritonforge.field_types import check_fields, describe_value, set_field
-from tritonforge.repository.definition.models import check_max_batch_size, check_name
+from tritonforge.repository.definition.models import check_max_batch_size, check_name, check_paths
 from tritonforge.repository.definition.settings import VersionPolicy
+from tritonforge.repository.definition.sources import File, as_file
 from tritonforge.repository.definition.tensors import Input, Output, Servable, Step, Tensor, Tensors, wire_model
 
-__all__ = ["Ensemble", "EnsembleStep", "rebind_models"]
+__all__ = ["Ensemble", "EnsembleStep", "list_steps", "rebind_models"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,17 +37,19 @@ class Ensemble:
     (Output(name='OUTPUT', data_type='TYPE_UINT8', dims=(8, 8, 3), ...
 
     ``outputs`` are tensors, or a mapping that names them. ``inputs`` fixes the order of the inputs and must have them
-    all; by default they come in the order in which the steps read them. The default of ``max_batch_size`` is the
-    largest batch of every step: 0 if one does not batch.
+    all; by default they come in the order in which the steps read them. ``step_order`` fixes the order of the steps, by
+    what their calls returned. The default of ``max_batch_size`` is the largest batch of every step: 0 if one does not
+    batch. ``input`` and ``output`` replace the derived declarations, where config.pbtxt states more or other dims.
+    ``files`` adds files to the ensemble's directory, by their path in it.
 
     Attributes:
-        input: the inputs, derived from the steps.
-        output: the outputs, derived from the steps.
+        input: the inputs, as stated or derived from the steps.
+        output: the outputs, as stated or derived from the steps.
         steps: the steps in an order in which they can run, with the names of their tensors.
 
     Raises:
-        DefinitionError: an output that is not a tensor, two tensors of one name, ``inputs`` or a ``max_batch_size``
-            that the steps contradict.
+        DefinitionError: an output that is not a tensor, two tensors of one name; ``inputs``, ``step_order``, ``input``,
+            ``output`` or a ``max_batch_size`` that the steps contradict.
     """
 
     name: str
@@ -58,16 +61,24 @@ class Ensemble:
     response_cache: bool | None = None
     max_inflight_requests: int = 0
     parameters: Mapping[str, str | int | float | bool] = field(default_factory=dict)
+    step_order: Sequence[Tensor | Tensors] | None = field(default=None, repr=False)
+    files: Mapping[str, File | bytes] = field(default_factory=dict, repr=False)
     override: str = ""
-    input: Sequence[Input] = field(init=False)
-    output: Sequence[Output] = field(init=False)
+    input: Sequence[Input] = ()
+    output: Sequence[Output] = ()
     steps: Sequence[EnsembleStep] = field(init=False, repr=False)
+    #: Those of ``input`` and ``output`` that the definition states.
+    stated: frozenset[str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        if isinstance(self.files, Mapping):
+            set_field(self, "files", {path: as_file(content) for path, content in self.files.items()})
         check_fields(self)
         check_name(self.name, "Ensemble")
+        check_paths(self.files, self.name)
+        set_field(self, "stated", frozenset(kind for kind in ("input", "output") if getattr(self, kind)))
         leaving = self._list_leaving()
-        order = list(_list_steps(leaving.values()))
+        order = self._order_steps(list(list_steps(leaving.values())))
         entering = self._list_entering(order, leaving)
         names = _name_tensors(self.name, entering, order, leaving)
         if self.max_batch_size == -1:
@@ -78,10 +89,9 @@ class Ensemble:
             _check_batch(self.name, self.max_batch_size, [*entering, *leaving.values()])
         declared = [self._declare(Input, tensor.name, tensor) for tensor in entering]
         optional = [self._is_optional(tensor, order, leaving) for tensor in entering]
-        set_field(
-            self, "input", tuple(replace(entry, optional=may) for entry, may in zip(declared, optional, strict=True))
-        )
-        set_field(self, "output", tuple(self._declare(Output, name, tensor) for name, tensor in leaving.items()))
+        derived = [replace(entry, optional=may) for entry, may in zip(declared, optional, strict=True)]
+        self._set_tensors("input", derived)
+        self._set_tensors("output", [self._declare(Output, name, tensor) for name, tensor in leaving.items()])
         set_field(self, "steps", tuple(_build_steps(order, leaving, names)))
 
     def __call__(
@@ -115,6 +125,42 @@ class Ensemble:
             raise DefinitionError(f'ensemble "{self.name}" has no outputs')
         set_field(self, "outputs", MappingProxyType(named))
         return named
+
+    def _order_steps(self, derived: Sequence[Step]) -> list[Step]:
+        """Return the steps in the stated order, else in the derived one."""
+        if self.step_order is None:
+            return list(derived)
+        first = [result[0] if isinstance(result, Tensors) else result for result in self.step_order]
+        _check_tensors(self.name, first)
+        order = [tensor.step for tensor in first if tensor.step is not None]
+        if len(order) != len(first) or {id(step) for step in order} != {id(step) for step in derived}:
+            names = ", ".join(step.model.name for step in derived)
+            raise DefinitionError(
+                f'ensemble "{self.name}": step_order is not one result of every step (expected those of {names})'
+            )
+        if len(order) != len(derived):
+            raise DefinitionError(f'ensemble "{self.name}": step_order has a step twice')
+        return order
+
+    def _set_tensors(self, kind: str, derived: Sequence[Input | Output]) -> None:
+        """Set the inputs or outputs: those stated, which agree with the derived ones, else the derived ones."""
+        stated = getattr(self, kind)
+        if not stated:
+            set_field(self, kind, tuple(derived))
+            return
+        by_name = {tensor.name: tensor for tensor in derived}
+        names = [tensor.name for tensor in stated]
+        if sorted(names) != sorted(by_name):
+            raise DefinitionError(
+                f'ensemble "{self.name}": {kind} states {", ".join(names)}, but the steps give it {", ".join(by_name)}'
+            )
+        for tensor in stated:
+            other = by_name[tensor.name]
+            if None not in (tensor.data_type, other.data_type) and tensor.data_type != other.data_type:
+                raise DefinitionError(
+                    f'ensemble "{self.name}": {kind} "{tensor.name}" is stated as {tensor.data_type}, but the steps '
+                    f"give it {other.data_type}"
+                )
 
     def _list_entering(self, order: Sequence[Step], leaving: Mapping[str, Tensor]) -> list[Tensor]:
         read = [tensor for step in order for tensor in step.inputs.values()] + list(leaving.values())
@@ -190,7 +236,7 @@ def rebind_models(ensemble: Ensemble, models: Mapping[str, Servable]) -> Ensembl
         for tensor in _list_tensors(ensemble.outputs.values())
         if tensor.step
     }
-    for step in _list_steps(ensemble.outputs.values()):
+    for step in list_steps(ensemble.outputs.values()):
         model = models.get(step.model.name, step.model)
         wanted = [output.name for output in model.output]
         to = {name: named[id(step), name] for name in wanted if named.get((id(step), name))}
@@ -203,20 +249,24 @@ def rebind_models(ensemble: Ensemble, models: Mapping[str, Servable]) -> Ensembl
         )
         for result in results if isinstance(results, Tensors) else [results]:
             outputs[id(step), result.output] = result
+    first = [result[0] if isinstance(result, Tensors) else result for result in ensemble.step_order or ()]
     return replace(
         ensemble,
         outputs={name: rebind(tensor) for name, tensor in ensemble.outputs.items()},
         inputs=None if ensemble.inputs is None else [rebind(tensor) for tensor in ensemble.inputs],
+        step_order=[rebind(tensor) for tensor in first] or None,
+        input=ensemble.input if "input" in ensemble.stated else (),
+        output=ensemble.output if "output" in ensemble.stated else (),
     )
 
 
 def _list_tensors(leaving: Any) -> Iterator[Tensor]:
     yield from leaving
-    for step in _list_steps(leaving):
+    for step in list_steps(leaving):
         yield from step.inputs.values()
 
 
-def _list_steps(leaving: Any) -> Iterator[Step]:
+def list_steps(leaving: Any) -> Iterator[Step]:
     """Yield every step that leads to these tensors, after the steps that it reads from."""
     seen: set[int] = set()
     stack: list[tuple[Step, bool]] = [

@@ -23,7 +23,7 @@ from tritonforge.repository.definition.settings import (
 )
 from tritonforge.repository.definition.sources import Artifact, File, Function, as_file, as_source
 from tritonforge.repository.definition.tensors import Input, Output, Tensor, wire_model
-from tritonforge.triton.backends import BACKENDS, find_model_filename, is_word, list_odd_characters
+from tritonforge.triton.backends import BACKENDS, Backend, find_model_filename, is_word, list_odd_characters
 from tritonforge.triton.tfs_layout import CODE
 
 __all__ = ["VERSION_FOLDER", "Dali", "Model", "Onnx", "PyTorch", "Python", "TensorFlow", "TensorFlowServing",
@@ -32,12 +32,16 @@ __all__ = ["VERSION_FOLDER", "Dali", "Model", "Onnx", "PyTorch", "Python", "Tens
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A model of any backend; use one of its kinds (`Dali`, `TensorFlow`, `Onnx` ...).
+    """A model of any backend, by its name; of a backend that has a kind of its own, use that (`Dali`, `Onnx` ...).
 
     Fields are those of `ModelConfig` with their names and meanings. ``artifact`` is the source of the model's file: one
     source, which becomes version 1, or a mapping from version number to source. A text or a `Path` is a `File` beside
-    the definition. ``files`` adds further files to the model's directory, by their path in it. ``override`` is protobuf
-    text merged over everything else, for the fields that have no typed counterpart (``optimization`` ...).
+    the definition. ``files`` adds further files to the model's directory, by their path in it. A version without a
+    source has what ``files`` places in its directory. ``override`` is protobuf text merged over everything else, for
+    the fields that have no typed counterpart (``optimization`` ...).
+
+    >>> Model("trees", backend="fil", files={"1/xgboost.json": File("xgboost.json")}).versions
+    {1: None}
 
     A model is called on tensors of an ensemble to wire it (see `Ensemble`).
 
@@ -46,17 +50,17 @@ class Model:
             ``max_batch_size`` below 0 ...
     """
 
-    #: (platform, backend) that config.pbtxt names, and the file that the backend looks for (triton core
-    #: model_config_utils.cc `AutoCompleteBackendFields`).
-    identity: ClassVar[tuple[str, str]]
-    filename: ClassVar[str]
+    #: The backend of a kind, whose platform and name config.pbtxt states; None where the model names them itself.
+    kind: ClassVar[Backend | None] = None
 
     name: str
     _: KW_ONLY
+    platform: str = ""
+    backend: str = ""
     max_batch_size: int = 0
     input: Sequence[Input] = ()
     output: Sequence[Output] = ()
-    artifact: Artifact | Mapping[int, Artifact] | None = None  # a text or a Path becomes a File
+    artifact: Artifact | Mapping[int, Artifact | None] | None = None  # a text or a Path becomes a File
     version_policy: VersionPolicy | None = None
     instance_group: Sequence[InstanceGroup] = ()
     dynamic_batching: DynamicBatching | None = None
@@ -85,6 +89,7 @@ class Model:
             set_field(self, "files", {path: as_file(content) for path, content in self.files.items()})
         check_fields(self)
         check_name(self.name, type(self).__name__)
+        self._check_backend()
         check_word(self.default_model_filename, f"{self.name}: default_model_filename")
         for group in self.instance_group:
             check_word(group.name, f"{self.name}: the name of an instance group")
@@ -97,29 +102,42 @@ class Model:
             bad = [version for version in self.artifact if version < 0]
             if bad or not self.artifact:
                 raise DefinitionError(f"{self.name}: artifact maps version numbers >= 0 to sources, not {bad}")
-        for path in self.files:
-            if path.startswith("/") or ".." in path.split("/") or not path:
-                raise DefinitionError(f"{self.name}: files: {path!r} is not a path inside the model's directory")
+        check_paths(self.files, self.name)
 
-    @property
-    def platform(self) -> str:
-        """The platform of config.pbtxt; empty where the backend alone is stated."""
-        return self.identity[0]
-
-    @property
-    def backend(self) -> str:
-        """The backend of config.pbtxt; empty where the platform alone is stated."""
-        return self.identity[1]
+    def _check_backend(self) -> None:
+        """Check that ``platform`` and ``backend`` are those of the model's kind; either may be empty."""
+        if self.kind is None:
+            check_word(self.backend, f"{self.name}: backend")
+            return
+        platforms = [platform.name for platform in self.kind.platforms]
+        if self.platform and self.platform not in platforms:
+            choices = " or ".join(map(repr, platforms)) or "backend alone"
+            raise DefinitionError(f"{self.name}: platform is {self.platform!r}; write {choices}")
+        if self.backend not in ("", self.kind.name):
+            raise DefinitionError(
+                f"{self.name}: backend is {self.backend!r} (expected {self.kind.name!r}). Write "
+                f"Model(..., backend={self.backend!r}) for a model of that backend."
+            )
 
     @property
     def model_filename(self) -> str:
-        """The file (or directory) that the backend opens in a version directory."""
-        return self.default_model_filename or self.filename
+        """The file (or directory) that the backend opens in a version directory; "" where that is not known."""
+        backend = self.backend or (self.kind.name if self.kind is not None else "")
+        return find_model_filename(backend, self.platform, self.default_model_filename)
+
+    @property
+    def file_platform(self) -> str:
+        """The platform that the model's file is of: the stated one, or the default of its kind."""
+        return self.platform or (self.kind.platform if self.kind is not None else "")
 
     @property
     def versions(self) -> Mapping[int, Artifact | None]:
         """The source of each version; a model without an artifact has the empty version 1."""
         return self.artifact if isinstance(self.artifact, Mapping) else {1: self.artifact}
+
+    def has_files_in(self, version: int) -> bool:
+        """Return True if ``files`` places a file in a version directory."""
+        return any(path.startswith(f"{version}/") for path in self.files)
 
     def __call__(
         self,
@@ -142,8 +160,10 @@ class Dali(Model):
     with every operator moved to the CPU. Instead of a function, ``artifact`` may be a serialised pipeline.
     """
 
-    identity = BACKENDS["dali"].identity
-    filename = BACKENDS["dali"].filename
+    kind = BACKENDS["dali"]
+
+    platform: str = field(default=kind.platform, kw_only=True)
+    backend: str = field(default=kind.name, kw_only=True)
 
     pipeline: Callable[..., Any] | None = None
     device: str = "gpu"
@@ -171,54 +191,50 @@ class TensorFlow(Model):
     For a SavedModel, input and output names are the keys of its serving signature; for a GraphDef, its node names.
     """
 
-    filename = BACKENDS["tensorflow"].filename
+    kind = BACKENDS["tensorflow"]
 
-    platform: str = BACKENDS["tensorflow"].platform
-    backend: str = ""
-
-    def __post_init__(self) -> None:
-        Model.__post_init__(self)
-        if self.platform not in [platform.name for platform in BACKENDS["tensorflow"].platforms]:
-            raise DefinitionError(
-                f"{self.name}: platform is {self.platform!r}; write 'tensorflow_savedmodel' or 'tensorflow_graphdef'"
-            )
-
-    @property
-    def model_filename(self) -> str:
-        """``default_model_filename``, else ``model.savedmodel`` (a directory) or ``model.graphdef``."""
-        return find_model_filename("tensorflow", self.platform, self.default_model_filename)
+    platform: str = field(default=kind.platform, kw_only=True)
+    backend: str = field(default="", kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Onnx(Model):
     """An ONNX model for ONNX Runtime."""
 
-    identity = BACKENDS["onnxruntime"].identity
-    filename = BACKENDS["onnxruntime"].filename
+    kind = BACKENDS["onnxruntime"]
+
+    platform: str = field(default=kind.platform, kw_only=True)
+    backend: str = field(default=kind.name, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
 class PyTorch(Model):
     """A TorchScript model; inputs and outputs are named ``INPUT__0`` or by ``forward``'s arguments."""
 
-    identity = BACKENDS["pytorch"].identity
-    filename = BACKENDS["pytorch"].filename
+    kind = BACKENDS["pytorch"]
+
+    platform: str = field(default=kind.platform, kw_only=True)
+    backend: str = field(default=kind.name, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
 class TensorRT(Model):
     """A TensorRT engine."""
 
-    identity = BACKENDS["tensorrt"].identity
-    filename = BACKENDS["tensorrt"].filename
+    kind = BACKENDS["tensorrt"]
+
+    platform: str = field(default=kind.platform, kw_only=True)
+    backend: str = field(default=kind.name, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Python(Model):
     """A Python model: ``artifact`` is its ``model.py``."""
 
-    identity = BACKENDS["python"].identity
-    filename = BACKENDS["python"].filename
+    kind = BACKENDS["python"]
+
+    platform: str = field(default=kind.platform, kw_only=True)
+    backend: str = field(default=kind.name, kw_only=True)
 
 
 #: What needs no escape in a path, in an HTTP address (RFC 3986, "unreserved") and in the command of a Python stub.
@@ -252,6 +268,13 @@ def check_max_batch_size(max_batch_size: int, name: str) -> None:
     """Check that ``max_batch_size`` is an integer of at least 0 (model_config_utils.cc `ValidateModelConfig`)."""
     if isinstance(max_batch_size, bool) or not isinstance(max_batch_size, int) or max_batch_size < 0:
         raise DefinitionError(f"{name}: 'max_batch_size' must be non-negative, not {max_batch_size!r}")
+
+
+def check_paths(files: Mapping[str, File | bytes], name: str) -> None:
+    """Check that the paths of ``files`` are inside the model's directory."""
+    for path in files:
+        if path.startswith("/") or ".." in path.split("/") or not path:
+            raise DefinitionError(f"{name}: files: {path!r} is not a path inside the model's directory")
 
 
 def _check_unique(names: Sequence[str], where: str) -> None:
