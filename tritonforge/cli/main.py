@@ -72,6 +72,10 @@ def completion(shell: str) -> int:
 #: Subcommand: what it is loaded from, and its line in `tritonforge --help`.
 _COMMANDS: Final[dict[str, Row]] = {
     "build": ("tritonforge.cli.build:build", "Build a model repository from its Python definition."),
+    "import": (
+        "tritonforge.cli.repository_import:import_definition",
+        "Write the Python definition of a hand-written model repository.",
+    ),
     "validate": (
         "tritonforge.cli.validation:validate",
         "Validate model repositories without a server.",
