@@ -22,6 +22,7 @@ PACKAGES = (
     ("inference",),
     ("serving",),
     ("repository",),
+    ("graph",),
     ("validation",),
     ("model_files", "records", "pbtxt", "triton"),
 )

@@ -9,11 +9,12 @@ Escapes have the form ``\u001b``, which JSON reads as well, so that one JSON doc
 
 from __future__ import annotations
 
+import html
 import re
 from typing import Final
 
-__all__ = ["escape_github_data", "escape_github_property", "escape_line", "escape_log_line", "escape_text",
-           "escape_uri", "escape_xml"]  # fmt: skip
+__all__ = ["escape_dot", "escape_github_data", "escape_github_property", "escape_html", "escape_line",
+           "escape_log_line", "escape_mermaid", "escape_text", "escape_uri", "escape_xml"]  # fmt: skip
 
 #: Characters that control a terminal or change how text reads: C0 except tab and newline, DEL and C1; the separators
 #: that some programs break lines at; the marks that change the direction of text (Unicode Standard Annex 9) or show
@@ -35,6 +36,10 @@ _UNRESERVED: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstu
 
 #: What XML 1.0 cannot hold (section 2.2, Char) besides what `_UNSAFE` has.
 _NO_CHARACTER: Final = re.compile("[\ufffe\uffff]")
+
+
+#: What a quoted label of Mermaid reads as it is.
+_MERMAID: Final = re.compile(r"[^\w .,:/+=()\[\]?\u2264\u2192-]")
 
 
 def escape_text(text: str) -> str:
@@ -75,6 +80,38 @@ def escape_github_property(text: str) -> str:
 def escape_xml(text: str) -> str:
     """Escape text in an XML document that a CI log may show, also what XML cannot contain."""
     return _NO_CHARACTER.sub(_escape_character, escape_text(text))
+
+
+def escape_html(text: str) -> str:
+    """Escape a line for HTML and SVG, as the content of an element or in a quoted attribute.
+
+    >>> escape_html('<b onclick="x">')
+    '&lt;b onclick=&quot;x&quot;&gt;'
+    """
+    return html.escape(_NO_CHARACTER.sub(_escape_character, escape_line(text)))
+
+
+def escape_dot(text: str) -> str:
+    r"""Escape a line for a quoted string of Graphviz's language, in which a label is not read as markup either.
+
+    Source: graphviz.org, "The DOT Language" and the attribute types escString and lblString: a backslash begins an
+    escape, and an ampersand an entity of HTML.
+
+    >>> escape_dot('a"b & \\N')
+    'a\\"b &amp; \\\\N'
+    """
+    return escape_line(text).replace("\\", "\\\\").replace('"', '\\"').replace("&", "&amp;")
+
+
+def escape_mermaid(text: str) -> str:
+    """Escape a line for a quoted label of a Mermaid flowchart, which may hold HTML and Markdown.
+
+    Whatever is neither a letter, a digit nor harmless becomes an entity in Mermaid's form, ``#35;``.
+
+    >>> escape_mermaid('<img src="x">')
+    '#60;img src=#34;x#34;#62;'
+    """
+    return _MERMAID.sub(lambda match: f"#{ord(match[0])};", escape_line(text))
 
 
 def escape_uri(path: str) -> str:

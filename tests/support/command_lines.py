@@ -42,14 +42,15 @@ a plan without asking. Options for SageMaker are refused where a command runs on
 
 ## Extras
 
-Without an extra, `build --check`, `validate`, `explain`, `infer` over HTTP, `manifest` (except `show`), `transform
---url`, `train`, `algorithm run`, `algorithm show`, `package --inspect` and `completion` work. The others end with exit
-code 2 and the command that installs what they need:
+Without an extra, `build --check`, `validate`, `explain`, `graph` (except PNG), `infer` over HTTP, `manifest` (except
+`show`), `transform --url`, `train`, `algorithm run`, `algorithm show`, `package --inspect` and `completion` work. The
+others end with exit code 2 and the command that installs what they need:
 
 | extra | commands |
 |---|---|
 | `local` | `serve`, `build` of most models, `validate --with-server`, `transform --repository`, `manifest show` |
 | `aws` | `package`, `deploy`, `destroy`, `algorithm requests/publish/package`, `--on sagemaker`, `s3://` addresses |
+| `graph` | `graph -o x.png` |
 | `grpc` | `infer grpc://` |
 | `emulator` | `emulate` |
 

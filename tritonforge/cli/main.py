@@ -84,6 +84,7 @@ _COMMANDS: Final[dict[str, Row]] = {
         "tritonforge.cli.validation:explain",
         "Print what a validation rule means.",
     ),
+    "graph": ("tritonforge.cli.graph:graph", "Draw a model repository: steps, tensors, settings, findings."),
     "serve": ("tritonforge.cli.serving:serve", "Run a model repository on a real Triton on this machine."),
     "infer": ("tritonforge.cli.inference:infer", "Send tensors or images to a server and print the outputs."),
     "train": ("tritonforge.cli.train:train", "Run a SageMaker training job on this machine or on SageMaker."),

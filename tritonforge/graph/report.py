@@ -1,0 +1,32 @@
+"""The graph of a repository with its findings: validate, then build the graph, from one reading of the tree."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tritonforge.errors import DefinitionError
+from tritonforge.graph.diagram import Graph
+from tritonforge.graph.graph_builder import build_graph
+from tritonforge.validation.context import Options
+from tritonforge.validation.model_views import build_context
+from tritonforge.validation.report import run
+from tritonforge.validation.tree import Tree
+
+__all__ = ["read_graph"]
+
+
+def read_graph(
+    tree: Tree,
+    options: Options = Options(),  # noqa: B008 - frozen
+    *,
+    models: Sequence[str] = (),
+) -> Graph:
+    """Return the graph of a repository with all findings on it; only of ``models`` if there are any.
+
+    Raises:
+        DefinitionError: the tree is a package for TensorFlow Serving, which has no ensembles, or as `build_graph`.
+    """
+    report = run(tree, options)
+    if report.is_tfs_package:
+        raise DefinitionError("a package for TensorFlow Serving has no graph (expected a model repository of Triton)")
+    return build_graph(build_context(tree, options), report.findings, models)
