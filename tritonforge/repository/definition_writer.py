@@ -34,7 +34,7 @@ from tritonforge.repository.source_layout import (
     quote_docstring,
 )
 
-__all__ = ["CommentedModel", "write_definition"]
+__all__ = ["CommentedModel", "VariableNames", "write_definition"]
 
 Servable: TypeAlias = Model | Ensemble
 
@@ -75,11 +75,11 @@ def _write_imports(names: Iterable[str]) -> list[str]:
     return ["from tritonforge import (", *(f"    {name}," for name in ordered), ")"]
 
 
-class _Names:
+class VariableNames:
     """Variables of a module: valid, unique, and none of Python's or tritonforge's own names."""
 
-    def __init__(self) -> None:
-        self._taken = {*keyword.kwlist, *keyword.softkwlist, *dir(builtins), *tritonforge.__all__}
+    def __init__(self, reserved: Iterable[str] = ()) -> None:
+        self._taken = {*reserved, *keyword.kwlist, *keyword.softkwlist, *dir(builtins), *tritonforge.__all__}
 
     def take(self, text: str, *, default: str) -> str:
         """Return a new variable named after a text."""
@@ -101,7 +101,7 @@ class _Names:
 class _Writer:
     """Writes the statements of one module."""
 
-    names: _Names = field(default_factory=_Names)
+    names: VariableNames = field(default_factory=VariableNames)
     imported: set[str] = field(default_factory=set)
     variables: dict[str, str] = field(default_factory=dict)
     headings: set[tuple[str, ...]] = field(default_factory=set)
@@ -134,7 +134,7 @@ class _Writer:
             if name == "data_type" and value in BY_CONFIG:
                 self.imported.add(value)
                 return Atom(value)
-            return Atom(quote_block(value) if name == "override" else quote(value))
+            return Atom(quote_block(value) if name == "override" and "\n" in value else quote(value))
         if isinstance(value, bytes):
             return Atom(f"b{quote(value.decode('latin-1'))}" if value.isascii() else repr(value))
         if isinstance(value, Mapping):

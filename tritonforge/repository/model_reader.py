@@ -84,6 +84,9 @@ _CLASSES: Final[Mapping[str, Any]] = {
     "ModelWarmup.Input": WarmupInput,
 }
 
+#: Characters of an override on one line.
+_SHORT_OVERRIDE: Final = 72
+
 #: Messages of one field that a definition states by that field's value.
 _UNWRAPPED: Final = frozenset({"ModelOperations", "ModelParameter", "ModelResponseCache", "ModelTensorReshape"})
 
@@ -264,8 +267,14 @@ def split_config(config: ModelConfig) -> dict[str, ModelConfig]:
 
 
 def format_override(parts: Mapping[str, ModelConfig]) -> str:
-    """Return the protobuf text of fields, in ASCII."""
-    return "".join(
-        text_format.MessageToString(part, as_utf8=False, use_index_order=True, use_short_repeated_primitives=True)
-        for part in parts.values()
+    """Return the protobuf text of fields, in ASCII: on one line where that is short."""
+    line = " ".join(_print_text(part, as_one_line=True) for part in parts.values())
+    if len(line) <= _SHORT_OVERRIDE:
+        return line
+    return "".join(_print_text(part, as_one_line=False) for part in parts.values())
+
+
+def _print_text(part: ModelConfig, *, as_one_line: bool) -> str:
+    return text_format.MessageToString(
+        part, as_utf8=False, as_one_line=as_one_line, use_index_order=True, use_short_repeated_primitives=True
     )

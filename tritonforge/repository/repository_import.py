@@ -217,11 +217,12 @@ class _Reader:
 
 
 def _order_views(views: Iterator[ModelView]) -> list[ModelView]:
-    """Return the models by name, each after the models of its steps; circles are left in the order of names."""
+    """Return the ensembles by name, each after the models of its steps, then the other models by name."""
     by_name = {view.name: view for view in views}
     ordered: dict[str, ModelView] = {}
     open_names: set[str] = set()
-    stack = [(name, False) for name in sorted(by_name, reverse=True)]
+    names = sorted(by_name, key=lambda name: (not by_name[name].steps, name))
+    stack = [(name, False) for name in reversed(names)]
     while stack:
         name, is_done = stack.pop()
         if name in ordered:
