@@ -71,6 +71,7 @@ def completion(shell: str) -> int:
 
 #: Subcommand: what it is loaded from, and its line in `tritonforge --help`.
 _COMMANDS: Final[dict[str, Row]] = {
+    "new": ("tritonforge.cli.new:new", "Write a first definition that builds, serves and answers."),
     "build": ("tritonforge.cli.build:build", "Build a model repository from its Python definition."),
     "import": (
         "tritonforge.cli.repository_import:import_definition",
