@@ -19,9 +19,9 @@ BAD_INPUT = {
     "no repository": (["serve", "nowhere"], 2, "Directory 'nowhere' does not exist"),
     "a file as repository": (["serve", "README.md"], 2, "Directory 'README.md' is a file"),
     "a repository without models": (
-        ["serve", "docs"],
+        ["serve", ".ci"],
         2,
-        "docs: no models found (expected a directory for each model)",
+        ".ci: no models found (expected a directory for each model)",
     ),
     "no port": (["serve", "repos", "--http-port", "99999"], 2, "expected a port from 0 to 65535 or off, got '99999'"),
     "one port twice": (
