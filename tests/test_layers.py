@@ -15,6 +15,7 @@ PACKAGE = ROOT / "tritonforge"
 #: The packages from the top down. A package imports itself and those below it; those of the last row are equal.
 PACKAGES = (
     ("cli",),
+    ("golden_tests",),
     ("emulator",),
     ("sagemaker",),
     ("training",),

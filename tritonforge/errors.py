@@ -16,6 +16,7 @@ TritonForgeError
 │  ├─ DecoupledError  the model has any number of responses, the call one  (inference.client)
 │  ├─ ModelError      SageMaker reports the container's error; .log         (inference.client)
 │  └─ RelayError      SageMaker's own error in front of it; .code .advice   (inference.client)
+├─ CaseError          a case of a golden test, or its recording, is invalid       (golden_tests)
 ├─ PackageError       a model archive is unsafe, damaged, or not laid out for the image
 ├─ RequestError       a request breaks AWS's own service model, found before any call     (also ValueError)
 ├─ LaunchError        the local tritonserver did not start, or ended by itself
@@ -40,8 +41,8 @@ import shlex
 from collections.abc import Sequence
 from typing import ClassVar
 
-__all__ = ["ArtifactError", "ConnectError", "DecodeError", "DefinitionError", "DeploymentError", "EncodeError",
-           "HyperparameterError", "InputError", "LaunchError", "ManifestError", "MissingExtraError",
+__all__ = ["ArtifactError", "CaseError", "ConnectError", "DecodeError", "DefinitionError", "DeploymentError",
+           "EncodeError", "HyperparameterError", "InputError", "LaunchError", "ManifestError", "MissingExtraError",
            "ModelChoiceError", "PackageError", "PbtxtError", "RefusalError", "RequestError", "ServerError",
            "StoppedError", "TritonForgeError", "ValidationError", "install_command"]  # fmt: skip
 
@@ -169,6 +170,12 @@ class ServerError(TritonForgeError):
         super().__init__(f"{answered}: {message}" if message else answered)
         self.status = status
         self.message = message
+
+
+class CaseError(TritonForgeError):
+    """A case of a golden test, or its recording, is invalid; one line for each mistake."""
+
+    exit_code = 2
 
 
 class PackageError(TritonForgeError):

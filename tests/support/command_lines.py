@@ -48,7 +48,7 @@ others end with exit code 2 and the command that installs what they need:
 
 | extra | commands |
 |---|---|
-| `local` | `serve`, `build` of most models, `validate --with-server`, `transform --repository`, `manifest show` |
+| `local` | `serve`, `test`, most of `build`, `validate --with-server`, `transform --repository`, `manifest show` |
 | `aws` | `package`, `deploy`, `destroy`, `algorithm requests/publish/package`, `--on sagemaker`, `s3://` addresses |
 | `graph` | `graph -o x.png` |
 | `grpc` | `infer grpc://` |

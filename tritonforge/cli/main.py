@@ -87,6 +87,10 @@ _COMMANDS: Final[dict[str, Row]] = {
     ),
     "graph": ("tritonforge.cli.graph:graph", "Draw a model repository: steps, tensors, settings, findings."),
     "serve": ("tritonforge.cli.serving:serve", "Run a model repository on a real Triton on this machine."),
+    "test": (
+        "tritonforge.cli.golden_tests:test",
+        "Compare the answers of every step with the recorded ones.",
+    ),
     "infer": ("tritonforge.cli.inference:infer", "Send tensors or images to a server and print the outputs."),
     "train": ("tritonforge.cli.train:train", "Run a SageMaker training job on this machine or on SageMaker."),
     "transform": (
