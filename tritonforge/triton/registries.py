@@ -154,20 +154,14 @@ def find_image(tag_or_uri: str) -> Image:
 
 
 def is_published(tag_or_uri: str) -> bool:
-    """Return True if the text names an image as NVIDIA or AWS publish it: a bare tag, or an address of theirs.
+    """Return True if the text names an image as NVIDIA publishes it: a bare tag, or an address of nvcr.io.
 
-    An image in another registry may be a copy, or made from it with more in it.
+    An image in another registry may have more in it; AWS does not document what it adds to its own.
     """
-    name = tag_or_uri.partition("@")[0]
-    registry, _, repository = name.rpartition("/")
+    registry, _, repository = tag_or_uri.partition("@")[0].rpartition("/")
     if "+" in tag_or_uri:
         return False
-    if not registry:
-        return True
-    if ecr := _ECR.match(registry):
-        accounts = (_ACCOUNTS.get(ecr["region"]), _OLD_ACCOUNTS.get(ecr["region"]))
-        return ecr["account"] in accounts and repository.startswith("sagemaker-tritonserver:")
-    return registry == "nvcr.io/nvidia" and repository.startswith("tritonserver:")
+    return not registry or (registry == "nvcr.io/nvidia" and repository.startswith("tritonserver:"))
 
 
 def _check_account(image: Image, name: str, *, account: str, region: str) -> None:

@@ -176,7 +176,7 @@ def test_the_repository_is_held_to_the_image_s_release(run: Callable[..., Hosted
 
 def test_a_start_has_its_time_and_can_be_called_off(run: Callable[..., HostedContainer]) -> None:
     """ContainerStartupHealthCheckTimeoutInSeconds; an endpoint that is deleted while it starts."""
-    slow = below("slow", model("import time\ntime.sleep(60)"))
+    slow = below("slow", model(f"import time\ntime.sleep(60)\n{ECHO}"))
     assert refused(run, slow, startup_timeout=1.5) == f"{PING}It was not ready within 1.5 seconds."
     cancelled = threading.Event()
     threading.Timer(1.0, cancelled.set).start()

@@ -74,12 +74,16 @@ def _check_image(context: Context, item: Import) -> Iterator[Finding]:
 
 
 def has_known_packages(context: Context) -> bool:
-    """Return True if it is known what the image's Python can import: an image as NVIDIA or AWS publish it."""
+    """Return True if it is known what the image's Python can import: an image as NVIDIA publishes it.
+
+    What AWS adds to its images for SageMaker is not documented.
+    """
     image, options = context.image, context.options
     return (
         image is not None
         and options.image is not None
         and is_published(options.image)
+        and options.target != "sagemaker"
         and not (image.variant or image.cpu or image.provisional)
         and "PYTHONPATH" not in (options.environment or {})
     )
