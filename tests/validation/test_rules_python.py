@@ -424,7 +424,7 @@ def test_the_python_of_an_image_is_known() -> None:
     """3.10 up to 24.10, 3.12 from 24.11 on; trtllm-python followed a release later; none before 23.12."""
     tags = ("23.10", "23.12", "24.10", "24.11", "24.11-trtllm-python-py3", "24.12-trtllm-python-py3", "26.05")
     assert [find_image(tag).python for tag in tags] == [None, "3.10", "3.10", "3.12", "3.10", "3.12", "3.12"]
-    assert is_published("763104351884.dkr.ecr.us-east-1.amazonaws.com/sagemaker-tritonserver:24.09-py3")
+    assert not is_published("763104351884.dkr.ecr.us-east-1.amazonaws.com/sagemaker-tritonserver:24.09-py3")
     assert not is_published("123456789012.dkr.ecr.us-east-1.amazonaws.com/sagemaker-tritonserver:24.09-py3")
 
 
