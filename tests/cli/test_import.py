@@ -113,3 +113,20 @@ def test_broken_repositories_give_a_sentence_each(repository: Path) -> None:
     ]
     assert [path.name for path in Path().iterdir()] == ["model_repository"]
     assert tritonforge("import", "nowhere").returncode == 2
+
+
+@pytest.mark.framework
+@pytest.mark.process
+def test_a_built_repository_is_built_again_from_its_import(digits: Path, tmp_path: Path) -> None:
+    """DALI, TensorFlow, labels and an ensemble: the same bytes in every file."""
+    definition = tmp_path / "definition.py"
+    assert tritonforge("import", str(digits), "-o", str(definition)).returncode == 0
+    built = tritonforge("build", str(definition), "-o", str(tmp_path / "built"))
+    assert built.returncode == 0, built.stderr
+    assert read_files(tmp_path / "built") == read_files(digits)
+
+
+def test_a_definition_inside_of_the_repository_names_files_below_it(repository: Path) -> None:
+    assert tritonforge("import", "model_repository", "-o", "model_repository/definition.py").returncode == 0
+    assert 'File("m/labels.txt")' in (repository / "definition.py").read_text()
+    assert tritonforge("build", "model_repository", "-o", "built").returncode == 0

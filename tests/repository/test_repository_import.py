@@ -11,11 +11,16 @@ import pytest
 from tests.support.checkout import ROOT
 from tests.support.imported_definitions import describe_settings, import_and_build, write_and_load
 from tests.support.rule_repositories import FIXTURES
+from tritonforge.model_files.onnx_model import OnnxModel
+from tritonforge.model_files.signature import Signature, TensorSpec
 from tritonforge.repository.definition import Ensemble, Model, Onnx, Python
 from tritonforge.repository.definition.loading import load
+from tritonforge.repository.model_config import build_config
 from tritonforge.repository.repository_import import import_repository
 from tritonforge.repository.resolve import resolve
-from tritonforge.validation.tree import DIRECTORY, Tree, link
+from tritonforge.validation.loaded_config import build_loaded_configs
+from tritonforge.validation.model_views import build_context
+from tritonforge.validation.tree import DIRECTORY, Entry, Tree, link
 
 REPOSITORIES = ("detector", "digits", "digits_examples", "inception_v3", "resnet50")
 
@@ -447,7 +452,37 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
 def test_a_dali_model_without_a_batch_size_states_it() -> None:
     """Absent, it is the pipeline's; a build always writes it, and 0 means that the model does not batch."""
     imported = import_files({"m/config.pbtxt": f'backend: "dali" {IO}', "m/1/model.dali": ""})
-    assert imported.notes[0].startswith("m/config.pbtxt: it has no max_batch_size: its pipeline was not read.")
+    assert imported.notes[0].startswith("m/config.pbtxt: it has no max_batch_size, and its pipeline was not read.")
+
+
+def test_what_a_model_file_states_is_stated_as_the_server_has_it(tmp_path: Path) -> None:
+    """Else a build, which writes inputs and outputs, would turn off what ONNX Runtime's backend fills in."""
+    signature = Signature([TensorSpec("x", "TYPE_FP32", (-1, 3))], [TensorSpec("y", "TYPE_FP32", (-1, 2))])
+    files = {
+        "m/1/model.onnx": Entry("file", 1, header=OnnxModel(ir_version=8, opsets={"": 17}, signature=signature)),
+        "e/config.pbtxt": 'platform: "ensemble" max_batch_size: 4 input { name: "I" data_type: TYPE_FP32 dims: 3 } '
+        'output { name: "O" data_type: TYPE_FP32 dims: 2 } ensemble_scheduling { step { model_name: "m" '
+        'model_version: -1 input_map { key: "x" value: "I" } output_map { key: "y" value: "O" } } }',
+        "e/1/": DIRECTORY,
+    }
+    tree = Tree.of(files)
+    models = write_and_load(import_repository(tree, directory="repository", title="Imported."), tmp_path)
+    loaded: Any = build_loaded_configs(build_context(tree))["m"].message
+    built: Any = build_config(models["m"])
+    assert (built.max_batch_size, list(built.input), list(built.output)) == (
+        loaded.max_batch_size,
+        list(loaded.input),
+        list(loaded.output),
+    )
+    assert built.HasField("dynamic_batching") == loaded.HasField("dynamic_batching")
+    assert isinstance(models["e"], Ensemble)
+
+
+def test_enum_numbers_without_a_name_are_text(tmp_path: Path) -> None:
+    """Protobuf accepts any number."""
+    files = {"m/config.pbtxt": IO.replace("TYPE_FP32", "32"), "m/1/model.onnx": ""}
+    wanted, built = import_and_build(Tree.of(files), tmp_path)
+    assert wanted == built
 
 
 def test_huge_configurations_take_bounded_time() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tritonforge.errors import ArtifactError, ValidationError
+from tritonforge.files import hash_file
 from tritonforge.repository.artifact_builder import ArtifactBuilder
 from tritonforge.repository.build_tree import BuiltVersion, TreeWriter, open_tree
 from tritonforge.repository.definition.ensemble import Ensemble
@@ -159,8 +160,8 @@ def _copy_file(path: str, source: LocalFile, base: Path, tree: TreeWriter) -> No
     origin = base / source.path
     if not origin.is_file():
         raise ArtifactError(f"{origin}: no such file; the definition names it for {path}")
-    tree.write(path, origin.read_bytes())
-    digest = tree.files[path].sha256
+    digest = hash_file(origin)
+    tree.copy(path, origin, digest)
     if source.sha256 not in (None, digest):
         raise ArtifactError(f"{origin}: its sha256 is {digest}, but the definition states {source.sha256}")
 

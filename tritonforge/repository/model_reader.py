@@ -183,6 +183,8 @@ def _read_field(descriptor: Any, content: Any, file_at: FileAt) -> Any:
 
 def _read_value(descriptor: Any, value: Any, file_at: FileAt) -> Any:
     if descriptor.enum_type is not None:
+        if value not in descriptor.enum_type.values_by_number:
+            raise _UntypedError(descriptor.name)  # protobuf accepts any number
         return descriptor.enum_type.values_by_number[value].name
     if descriptor.message_type is None:
         return _shorten_float(value) if descriptor.cpp_type == descriptor.CPPTYPE_FLOAT else value

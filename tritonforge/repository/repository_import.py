@@ -22,6 +22,7 @@ from tritonforge.repository.model_reader import ModelFiles, read_model
 from tritonforge.triton.backends import find_model_filename
 from tritonforge.triton.schema import ModelConfig
 from tritonforge.validation.context import Context, ModelView
+from tritonforge.validation.loaded_config import apply_completion
 from tritonforge.validation.model_views import build_context
 from tritonforge.validation.tree import GITKEEP, Tree
 
@@ -79,6 +80,7 @@ class _Reader:
 
     def __init__(self, tree: Tree, context: Context, directory: str) -> None:
         self._tree, self._context, self._directory = tree, context, directory
+        self._steps = {model for view in context.models.values() for model in view.step_models}
         self.models: list[CommentedModel] = []
         self.files: list[str] = []
         self.notes: list[str] = []
@@ -117,8 +119,7 @@ class _Reader:
                 f"{view.config_path}: name is {view.configured_name!r} (expected {name!r}, as its directory). The "
                 "definition has the directory's name, without which Triton does not load the model."
             )
-        if view.backend == "dali" and not view.document.has("max_batch_size"):
-            self._state_batch_size(config, view)
+        self._complete(config, view)
         is_ensemble = config.HasField("ensemble_scheduling") or config.platform == "ensemble"
         comments = _sort_entries(list_comments(view.document), view)
         files = self._read_files(view, is_ensemble=is_ensemble)
@@ -131,14 +132,30 @@ class _Reader:
             return CommentedModel(self._read_model(config, view, files), comments, note.rstrip("."))
         return CommentedModel(self._read_model(config, view, files), comments)
 
-    def _state_batch_size(self, config: Any, view: ModelView) -> None:
-        """Set the batch size of a DALI model that leaves it out: absent, it is the pipeline's (config_tools.cc)."""
-        config.max_batch_size = view.max_batch_size
-        source = f"the pipeline has {view.max_batch_size}" if view.max_batch_size else "its pipeline was not read"
-        self.notes.append(
-            f"{view.config_path}: it has no max_batch_size: {source}. The definition states {view.max_batch_size}, "
-            "since a build always writes it."
+    def _complete(self, config: Any, view: ModelView) -> None:
+        """State what the configuration leaves out and the server fills in from the model's file.
+
+        A definition that states only a part would be another model: a build writes inputs, outputs and max_batch_size,
+        and then ONNX Runtime's backend completes nothing, and DALI's does not take the pipeline's batch size.
+        """
+        tensors = [*config.input, *config.output]
+        has_batch_size = view.backend != "dali" or view.document.has("max_batch_size")
+        has_tensors = bool(config.input and config.output) and all(
+            tensor.data_type and (tensor.dims or tensor.HasField("reshape")) for tensor in tensors
         )
+        if has_tensors and has_batch_size:
+            return
+        if view.is_completed and (view.backend != "python" or view.name in self._steps):
+            apply_completion(config, view)
+            self.notes.append(
+                f"{view.name}: the definition states what its configuration leaves out and its model file has: inputs, "
+                "outputs and max_batch_size as Triton has them after loading"
+            )
+        elif not has_batch_size:
+            self.notes.append(
+                f"{view.config_path}: it has no max_batch_size, and its pipeline was not read. The definition has 0, "
+                "which a build writes; state the batch size of the pipeline."
+            )
 
     def _read_model(self, config: ModelConfig, view: ModelView, files: ModelFiles) -> Model:
         return read_model(config, name=view.name, backend=view.backend, files=files, file_at=self._file_of(view))

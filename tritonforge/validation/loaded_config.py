@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from tritonforge.validation.context import Context, ModelView
 
-__all__ = ["LoadedConfig", "build_loaded_configs", "move_instances_to_cpu", "render_json"]
+__all__ = ["LoadedConfig", "apply_completion", "build_loaded_configs", "move_instances_to_cpu", "render_json"]
 
 #: constants.h `SEQUENCE_IDLE_DEFAULT_MICROSECONDS`.
 _SEQUENCE_IDLE_MICROSECONDS: Final = 1_000_000
@@ -69,7 +69,7 @@ def _build_config(context: Context, model: ModelView, *, is_decoupled: bool) -> 
     message.default_model_filename = model.default_model_filename
     _normalize(message)
     if model.is_completed:
-        _apply_completion(message, model)
+        apply_completion(message, model)
         _normalize(message)
     reason = _describe_unknown(model) if model.completes and not model.is_ensemble else ""
     if message.HasField("ensemble_scheduling"):
@@ -134,14 +134,16 @@ def _normalize_instances(message: Any, gpus: int) -> None:
             group.gpus.extend(range(gpus))
 
 
-def _apply_completion(message: Any, model: ModelView) -> None:
+def apply_completion(message: Any, model: ModelView) -> None:
     """Write what the backend fills in into the configuration."""
     data_types = load_model_config_pb2().DataType
     message.max_batch_size = model.max_batch_size
     for tensors, views in ((message.input, model.inputs), (message.output, model.outputs)):
         for place, view in enumerate(views):
             tensor = tensors[place] if place < len(tensors) else tensors.add()
-            tensor.name, tensor.data_type = view.name, data_types.Value(view.data_type)
+            number = view.data_type
+            tensor.name = view.name
+            tensor.data_type = int(number) if number.isdecimal() else data_types.Value(number)
             tensor.dims[:] = view.dims
             if view.reshape is not None:
                 tensor.reshape.shape[:] = view.reshape

@@ -88,7 +88,8 @@ class Ensemble:
             check_max_batch_size(self.max_batch_size, self.name)
             _check_batch(self.name, self.max_batch_size, [*entering, *leaving.values()])
         declared = [self._declare(Input, tensor.name, tensor) for tensor in entering]
-        optional = [self._is_optional(tensor, order, leaving) for tensor in entering]
+        requirements = self._list_requirements(order, leaving)
+        optional = [self._is_optional(tensor, requirements) for tensor in entering]
         derived = [replace(entry, optional=may) for entry, may in zip(declared, optional, strict=True)]
         self._set_tensors("input", derived)
         self._set_tensors("output", [self._declare(Output, name, tensor) for name, tensor in leaving.items()])
@@ -176,23 +177,28 @@ class Ensemble:
                 raise DefinitionError(f'ensemble "{self.name}": {tensor} is read by a step and is not among inputs')
         return list(self.inputs)
 
-    def _is_optional(self, tensor: Tensor, order: Sequence[Step], leaving: Mapping[str, Tensor]) -> bool:
-        """Return True if a request may leave an input out.
+    def _list_requirements(self, order: Sequence[Step], leaving: Mapping[str, Tensor]) -> dict[int, str]:
+        """Return why a request may not leave an input out, by the identity of its tensor: the first reason.
 
         A step that requires it, or an output that is the input itself, fails at request time (2.51: "expected 2 inputs
         but got 1 inputs for model ...").
         """
-        required_by = [f"output {name!r} is that input itself" for name, other in leaving.items() if other is tensor]
+        reasons: dict[int, str] = {}
+        for name, tensor in leaving.items():
+            reasons.setdefault(id(tensor), f"output {name!r} is that input itself")
         for step in order:
             declared = {target.name: target for target in step.model.input}
-            required_by += [
-                f'input "{name}" of model "{step.model.name}" requires it'
-                for name, other in step.inputs.items()
-                if other is tensor and not declared[name].optional
-            ]
-        if tensor.optional and required_by:
-            raise DefinitionError(f'ensemble "{self.name}": {tensor} cannot be optional: {required_by[0]}')
-        return not required_by if tensor.optional is None else tensor.optional
+            for name, tensor in step.inputs.items():
+                if not declared[name].optional:
+                    reasons.setdefault(id(tensor), f'input "{name}" of model "{step.model.name}" requires it')
+        return reasons
+
+    def _is_optional(self, tensor: Tensor, requirements: Mapping[int, str]) -> bool:
+        """Return True if a request may leave an input out."""
+        reason = requirements.get(id(tensor))
+        if tensor.optional and reason is not None:
+            raise DefinitionError(f'ensemble "{self.name}": {tensor} cannot be optional: {reason}')
+        return reason is None if tensor.optional is None else tensor.optional
 
     def _declare(self, kind: Any, name: str, tensor: Tensor) -> Any:
         data_type, dims, batch = tensor.resolved_spec
