@@ -31,7 +31,7 @@ def wrong(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(
     ("name", "start"),
-    [("x.svg", b"<svg "), ("x.png", b"\x89PNG"), ("x.html", b"<!DOCTYPE"), ("x.mmd", b"flowchart TB"),
+    [("x.svg", b"<svg "), ("x.png", b"\x89PNG"), ("x.html", b"<!DOCTYPE"), ("x.mmd", b"%%{init"),
      ("x.dot", b"digraph"), ("x.json", b"{"), ("x.txt", b"e: ensemble")],
 )  # fmt: skip
 def test_the_name_of_the_file_decides_its_format(wrong: Path, tmp_path: Path, name: str, start: bytes) -> None:

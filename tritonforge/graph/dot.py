@@ -30,9 +30,10 @@ def render_dot(graph: Graph) -> str:
 
 def _list_lines(flat: FlatGraph) -> Iterator[str]:
     yield "digraph repository {"
-    yield '  graph [rankdir=TB, fontname="sans-serif", labeljust=l];'
-    yield '  node [fontname="sans-serif", fontsize=10];'
-    yield '  edge [fontname="sans-serif", fontsize=9];'
+    # Graphviz measures Helvetica without the font itself.
+    yield '  graph [rankdir=TB, fontname="Helvetica", fontsize=12, labeljust=l];'
+    yield '  node [fontname="Helvetica", fontsize=10, margin="0.2,0.06"];'
+    yield '  edge [fontname="Helvetica", fontsize=9];'
     yield from _list_group(flat.group, "  ")
     for edge in flat.edges:
         style = ", style=dashed" if edge.kind == "call" else ""

@@ -22,6 +22,8 @@ figure{margin:0;overflow:auto}
 table{border-collapse:collapse;margin-top:1rem}
 th,td{border:1px solid #afb8c1;padding:.25rem .5rem;text-align:left;vertical-align:top}
 td{overflow-wrap:anywhere}
+td:nth-child(4){min-width:12em}
+td:nth-child(-n+3){white-space:nowrap;overflow-wrap:normal}
 tr:target{outline:3px solid #0969da}
 @media (prefers-color-scheme:dark){body{background:#0d1117;color:#e6edf3}th,td{border-color:#484f58}}"""
 
@@ -43,7 +45,7 @@ def render_html(graph: Graph, *, title: str) -> str:
 <body>
 <h1>{escape_html(title)}</h1>
 <figure>
-{render_svg(graph, title=title, has_links=True)}</figure>
+{render_svg(graph, title=title, in_page=True)}</figure>
 {render_findings_table(graph.findings)}
 </body>
 </html>
@@ -71,6 +73,6 @@ def render_notebook_html(graph: Graph, *, title: str) -> str:
 
     The picture is an image, so that its styles do not reach the notebook's page.
     """
-    data = base64.b64encode(render_svg(graph, title=title).encode()).decode()
+    data = base64.b64encode(render_svg(graph, title=title, in_page=True).encode()).decode()
     image = f'<img alt="{escape_html(title)}" src="data:image/svg+xml;base64,{data}">'
     return f"<div>{image}\n{render_findings_table(graph.findings)}</div>"

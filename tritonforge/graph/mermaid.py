@@ -31,6 +31,7 @@ def render_mermaid(graph: Graph) -> str:
 
 
 def _list_lines(flat: FlatGraph) -> Iterator[str]:
+    yield '%%{init: {"flowchart": {"wrappingWidth": 420}}}%%'  # pixels; the default breaks most labels
     yield "flowchart TB"
     classes: dict[str, list[str]] = {}
     yield from _list_group(flat.group, "  ", classes)
@@ -57,7 +58,9 @@ def _list_group(group: Group, indent: str, classes: dict[str, list[str]]) -> Ite
         if node.severity or node.kind == "missing":
             classes.setdefault(node.severity or "missing", []).append(node.identifier)
     for inner in group.groups:
-        yield f"{indent}subgraph {inner.identifier}[{_quote(inner.lines)}]"
+        # One line: a second one would cover what is inside.
+        yield f"{indent}subgraph {inner.identifier}[{_quote([': '.join(inner.lines)])}]"
+        yield f"{indent}  direction TB"
         yield from _list_group(inner, indent + "  ", classes)
         yield f"{indent}end"
         if inner.severity:

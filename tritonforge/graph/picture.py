@@ -28,8 +28,8 @@ _MAXIMAL_LISTED: Final = 100
 _MAXIMAL_BADGES: Final = 3
 
 
-def draw_graph(graph: Graph) -> Picture:
-    """Return the picture of a graph: its diagrams in rows, and the list of its findings below them."""
+def draw_graph(graph: Graph, *, has_list: bool = True) -> Picture:
+    """Return the picture of a graph: its diagrams in rows and, with ``has_list``, the findings as a list below them."""
     painter = _Painter(graph.findings)
     panels = [painter.draw_diagram(diagram) for diagram in graph.diagrams]
     widest = max([_ROW_WIDTH, *(panel.width for panel in panels)])
@@ -44,11 +44,12 @@ def draw_graph(graph: Graph) -> Picture:
         x += panel.width + _MARGIN
         row_height = max(row_height, panel.height)
     picture.height = y + row_height + _MARGIN
-    picture.width = max(picture.width, _MINIMAL_WIDTH if graph.findings else 0.0)
+    picture.width = max(picture.width, _MINIMAL_WIDTH if graph.findings and has_list else 0.0)
     if not panels:
         picture.texts.append(Text(x=_MARGIN, y=_MARGIN + TITLE, text="no models", centred=False, muted=True))
         picture.width, picture.height = max(picture.width, 160.0), 3 * _MARGIN
-    _add_list(picture, graph.findings)
+    if has_list:
+        _add_list(picture, graph.findings)
     return picture
 
 

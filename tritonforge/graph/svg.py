@@ -54,13 +54,14 @@ _OUTLINES: Final = {
 }  # fmt: skip
 
 
-def render_svg(graph: Graph, *, theme: Theme = "auto", title: str = "", has_links: bool = False) -> str:
+def render_svg(graph: Graph, *, theme: Theme = "auto", title: str = "", in_page: bool = False) -> str:
     """Return a graph as an SVG document.
 
-    ``theme`` "auto" follows the viewer's preference. With ``has_links``, badges link to the elements ``finding-1`` and
-    so on of the page that the picture is in.
+    ``theme`` "auto" follows the viewer's preference. With ``in_page`` the picture is for a page that lists the findings
+    itself: it has no list, and badges link to the page's elements ``finding-1`` and so on.
     """
-    return "\n".join(_list_lines(draw_graph(graph), theme, title, has_links=has_links)) + "\n"
+    picture = draw_graph(graph, has_list=not in_page)
+    return "\n".join(_list_lines(picture, theme, title, has_links=in_page)) + "\n"
 
 
 def _list_lines(picture: Picture, theme: Theme, title: str, *, has_links: bool) -> Iterator[str]:

@@ -91,6 +91,18 @@ class Repository:
         configs = {model.name: model.config for model in self.models if model.config is not None}
         return {f"{name}/config.pbtxt": format_config(config) for name, config in configs.items()}
 
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the graph of the repository, and the findings on it as a table."""
+        from tritonforge.graph.notebook import show_html
+
+        return show_html(self.tree, "model repository")
+
+    def _repr_svg_(self) -> str | None:
+        """Return the graph as SVG, for viewers that show no HTML."""
+        from tritonforge.graph.notebook import show_svg
+
+        return show_svg(self.tree, "model repository")
+
     def tree(self) -> Tree:
         """Return the tree that this repository will be on disk; of files to build, only the name is known."""
         # Its own imports cost more than a small repository's rules.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tritonforge.errors import DefinitionError
 from tritonforge.field_types import check_fields, describe_value, set_field
@@ -13,6 +13,9 @@ from tritonforge.repository.definition.models import check_max_batch_size, check
 from tritonforge.repository.definition.settings import VersionPolicy
 from tritonforge.repository.definition.sources import File, as_file
 from tritonforge.repository.definition.tensors import Input, Output, Servable, Step, Tensor, Tensors, wire_model
+
+if TYPE_CHECKING:
+    from tritonforge.validation.tree import Tree
 
 __all__ = ["Ensemble", "EnsembleStep", "list_steps", "rebind_models"]
 
@@ -94,6 +97,23 @@ class Ensemble:
         self._set_tensors("input", derived)
         self._set_tensors("output", [self._declare(Output, name, tensor) for name, tensor in leaving.items()])
         set_field(self, "steps", tuple(_build_steps(order, leaving, names)))
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the graph of the ensemble, and the findings on it as a table."""
+        from tritonforge.graph.notebook import show_html
+
+        return show_html(self._read_tree, self.name)
+
+    def _repr_svg_(self) -> str | None:
+        """Return the graph as SVG, for viewers that show no HTML."""
+        from tritonforge.graph.notebook import show_svg
+
+        return show_svg(self._read_tree, self.name)
+
+    def _read_tree(self) -> Tree:
+        from tritonforge.repository.resolve import resolve  # it imports this module
+
+        return resolve({self.name: self}).tree()
 
     def __call__(
         self,
