@@ -13,6 +13,7 @@ import pytest
 
 from tests.support.checkout import ROOT
 from tests.support.graph_repositories import CALLING, HOSTILE, NESTED, WRONG, build_chain
+from tests.support.rule_repositories import FIXTURES
 from tritonforge.escaping import escape_dot, escape_html, escape_mermaid
 from tritonforge.graph.dot import render_dot
 from tritonforge.graph.html_page import render_html
@@ -56,6 +57,20 @@ def test_findings_are_visible_without_colour() -> None:
     assert svg.count(">4 W348</text>") == 2
     assert svg.count('stroke-dasharray="7 3"') == 2  # the outlines of two models with warnings
     assert "inconsistent shape: [4] is" in svg
+
+
+@pytest.mark.slow
+def test_every_repository_of_the_rules_is_drawn() -> None:
+    """Whatever a rule refuses, the picture is well-formed and has each finding in its list."""
+    for fixture in FIXTURES.values():
+        for files in (fixture.bad, fixture.good):
+            graph = read_graph(Tree.of(files))
+            root = ET.fromstring(render_svg(graph))
+            badges = [text.text for text in root.iter(f"{SVG}text")]
+            for number, finding in enumerate(graph.findings[:100], 1):
+                assert f"{number} {finding.code}" in badges
+            for render in (render_mermaid, render_dot, render_outline):
+                assert render(graph)
 
 
 @pytest.mark.process

@@ -9,7 +9,6 @@ import pytest
 from tests.support.graph_repositories import CALLING, NESTED, WRONG, build_chain, build_doubling
 from tests.support.rule_repositories import e, m, step, x
 from tritonforge.errors import DefinitionError
-from tritonforge.graph import graph_builder
 from tritonforge.graph.diagram import Diagram, Graph, describe_tensor, list_diagrams
 from tritonforge.graph.report import read_graph
 from tritonforge.validation.tree import Tree
@@ -108,14 +107,13 @@ def test_what_is_unknown_is_stated_as_unknown() -> None:
     assert diagram.models[0].is_missing
 
 
-def test_a_model_that_is_not_there_and_a_graph_that_is_too_large_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_is_not_there_and_a_graph_that_is_too_large_are_refused() -> None:
     with pytest.raises(DefinitionError, match=r"model 'nosuch' not found \(the repository has e, x\)"):
         read({**x(), **e()}, "nosuch")
-    monkeypatch.setattr(graph_builder, "MAXIMAL_NODES", 20)
     with pytest.raises(
         DefinitionError, match=r"more than 20 models and tensors\. Choose what to draw with --model NAME"
     ):
-        read(build_chain(50))
+        read_graph(Tree.of(build_chain(50)), max_nodes=20)
 
 
 def test_with_models_only_their_findings_are_kept() -> None:

@@ -67,9 +67,11 @@ def graph(
         if output.suffix.lower() not in _SUFFIXES:
             raise click.UsageError(f"-o {output}: expected a name that ends in {', '.join(_SUFFIXES)}")
         output_format = _SUFFIXES[output.suffix.lower()]
+    from tritonforge.graph.graph_builder import MAXIMAL_NODES, MAXIMAL_TEXT_NODES
     from tritonforge.graph.report import read_graph
 
-    drawn = read_graph(_read_tree(repository), Options(image=image), models=models)
+    limit = MAXIMAL_TEXT_NODES if output_format in ("text", "json") else MAXIMAL_NODES
+    drawn = read_graph(_read_tree(repository), Options(image=image), models=models, max_nodes=limit)
     title = ", ".join(diagram.name for diagram in drawn.diagrams[:4])
     if output is None and output_format == "json":
         echo_json(asdict(drawn))

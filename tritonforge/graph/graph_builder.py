@@ -15,30 +15,34 @@ from tritonforge.validation.findings import Finding
 from tritonforge.validation.python_models import list_python_paths
 from tritonforge.validation.python_requests import ModelRequest, read_requests
 
-__all__ = ["MAXIMAL_NODES", "build_graph", "list_requests"]
+__all__ = ["MAXIMAL_NODES", "MAXIMAL_TEXT_NODES", "build_graph", "list_requests"]
 
-#: Models and tensors of one graph: a larger picture is not readable.
+#: Models and tensors of one graph: a larger picture is not readable, and larger text or JSON takes much memory.
 MAXIMAL_NODES: Final = 2000
+MAXIMAL_TEXT_NODES: Final = 100_000
 _MAXIMAL_DEPTH: Final = 16
 
 
-def build_graph(context: Context, findings: Iterable[Finding], models: Sequence[str] = ()) -> Graph:
+def build_graph(
+    context: Context, findings: Iterable[Finding], models: Sequence[str] = (), *, max_nodes: int = MAXIMAL_NODES
+) -> Graph:
     """Return the graph of a repository: a diagram of each model that no other one uses.
 
     Args:
         context: the repository as the rules see it.
         findings: the findings on it.
         models: draw these models only, and what they use.
+        max_nodes: the number of models and tensors that is refused if there are more.
 
     Raises:
-        DefinitionError: no such model, or more than `MAXIMAL_NODES` models and tensors.
+        DefinitionError: no such model, or more than ``max_nodes`` models and tensors.
     """
     for name in models:
         if name not in context.models:
             raise DefinitionError(f"model {name!r} not found (the repository has {_list_names(context.models)})")
     used = {name: tuple(_list_used(context, model)) for name, model in context.models.items()}
     roots = list(dict.fromkeys(models)) or _choose_roots(used)
-    builder = _Builder(context)
+    builder = _Builder(context, max_nodes)
     diagrams = tuple(builder.build(name) for name in roots)
     graph = Graph(diagrams=diagrams, findings=tuple(findings))
     return attach_findings(graph, context, all_models=not models)
@@ -85,8 +89,9 @@ def _choose_roots(used: Mapping[str, Sequence[str]]) -> list[str]:
 class _Builder:
     """Builds diagrams; a nested ensemble is drawn once in all of them."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, max_nodes: int) -> None:
         self._context = context
+        self._max_nodes = max_nodes
         self._drawn: set[str] = set()
         self._count = 0
 
@@ -248,9 +253,9 @@ class _Builder:
 
     def _add(self, count: int) -> None:
         self._count += count
-        if self._count > MAXIMAL_NODES:
+        if self._count > self._max_nodes:
             raise DefinitionError(
-                f"the graph has more than {MAXIMAL_NODES} models and tensors. Choose what to draw with --model NAME"
+                f"the graph has more than {self._max_nodes} models and tensors. Choose what to draw with --model NAME"
             )
 
 

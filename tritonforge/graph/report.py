@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from tritonforge.errors import DefinitionError
 from tritonforge.graph.diagram import Graph
-from tritonforge.graph.graph_builder import build_graph
+from tritonforge.graph.graph_builder import MAXIMAL_NODES, build_graph
 from tritonforge.validation.context import Options
 from tritonforge.validation.model_views import build_context
 from tritonforge.validation.report import run
@@ -20,8 +20,11 @@ def read_graph(
     options: Options = Options(),  # noqa: B008 - frozen
     *,
     models: Sequence[str] = (),
+    max_nodes: int = MAXIMAL_NODES,
 ) -> Graph:
     """Return the graph of a repository with all findings on it; only of ``models`` if there are any.
+
+    More than ``max_nodes`` models and tensors are refused.
 
     Raises:
         DefinitionError: the tree is a package for TensorFlow Serving, which has no ensembles, or as `build_graph`.
@@ -29,4 +32,4 @@ def read_graph(
     report = run(tree, options)
     if report.is_tfs_package:
         raise DefinitionError("a package for TensorFlow Serving has no graph (expected a model repository of Triton)")
-    return build_graph(build_context(tree, options), report.findings, models)
+    return build_graph(build_context(tree, options), report.findings, models, max_nodes=max_nodes)
