@@ -114,6 +114,9 @@ def test_a_model_that_is_not_there_and_a_graph_that_is_too_large_are_refused() -
         DefinitionError, match=r"more than 20 models and tensors\. Choose what to draw with --model NAME"
     ):
         read_graph(Tree.of(build_chain(50)), max_nodes=20)
+    reads = {f"A{number}": "I" for number in range(90)}
+    with pytest.raises(DefinitionError, match="more than 80 edges"):
+        read_graph(Tree.of({**x(), **e(step("x", reads, {"B": "O"}))}), max_nodes=20)
 
 
 def test_with_models_only_their_findings_are_kept() -> None:

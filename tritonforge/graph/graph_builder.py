@@ -21,6 +21,8 @@ __all__ = ["MAXIMAL_NODES", "MAXIMAL_TEXT_NODES", "build_graph", "list_requests"
 MAXIMAL_NODES: Final = 2000
 MAXIMAL_TEXT_NODES: Final = 100_000
 _MAXIMAL_DEPTH: Final = 16
+#: Edges of a graph for each model and tensor that it may have.
+_MAXIMAL_EDGES: Final = 4
 
 
 def build_graph(
@@ -94,6 +96,7 @@ class _Builder:
         self._max_nodes = max_nodes
         self._drawn: set[str] = set()
         self._count = 0
+        self._edges = 0
 
     def build(self, name: str) -> Diagram:
         return self._build(self._context.models[name], ())
@@ -140,6 +143,7 @@ class _Builder:
             key = f"step:{step.index}"
             node = self._build_model(key, step.model, (*outer, model.name))
             used = self._context.models.get(step.model)
+            self._add(edges=len(step.inputs) + len(step.outputs))
             inputs = _sort_ports(step.inputs, used.inputs if used is not None else ())
             outputs = _sort_ports(step.outputs, used.outputs if used is not None else ())
             version = [f"asks for version {step.version}"] if step.version > 0 else []
@@ -189,7 +193,7 @@ class _Builder:
         )
 
     def _build_tensor(self, key: str, name: str, view: TensorView | None, model: ModelView | None) -> TensorNode:
-        self._add(1)
+        self._add(nodes=1)
         if view is None or model is None:
             return TensorNode(key=key, name=name)
         data_type = view.data_type.removeprefix("TYPE_")
@@ -205,7 +209,7 @@ class _Builder:
 
     def _build_model(self, key: str, name: str, outer: tuple[str, ...]) -> ModelNode:
         """Return the node of a model; ``outer`` are the diagrams around it, which it must not have inside."""
-        self._add(1)
+        self._add(nodes=1)
         model = self._context.models.get(name)
         if model is None:
             return ModelNode(key=key, name=name, details=("not in this repository",), is_missing=True)
@@ -251,12 +255,16 @@ class _Builder:
                 )
         return list(called.values()), list(edges.values())
 
-    def _add(self, count: int) -> None:
-        self._count += count
+    def _add(self, *, nodes: int = 0, edges: int = 0) -> None:
+        self._count += nodes
+        self._edges += edges
         if self._count > self._max_nodes:
-            raise DefinitionError(
-                f"the graph has more than {self._max_nodes} models and tensors. Choose what to draw with --model NAME"
-            )
+            limit = f"{self._max_nodes} models and tensors"
+        elif self._edges > self._max_nodes * _MAXIMAL_EDGES:
+            limit = f"{self._max_nodes * _MAXIMAL_EDGES} edges"
+        else:
+            return
+        raise DefinitionError(f"the graph has more than {limit}. Choose what to draw with --model NAME")
 
 
 def _find(views: Iterable[TensorView], name: str) -> TensorView | None:

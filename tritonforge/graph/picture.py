@@ -20,6 +20,7 @@ _LEADING: Final = 15.0
 _PADDING: Final = 12.0
 _BADGE: Final = 15.0
 _MARGIN: Final = 20.0
+_PANEL_GAP: Final = 44.0
 _MINIMAL_WIDTH: Final = 480.0
 _ROW_WIDTH: Final = 1300.0
 _DETAIL_WIDTH: Final = 270.0
@@ -38,10 +39,10 @@ def draw_graph(graph: Graph, *, has_list: bool = True) -> Picture:
     row_height = 0.0
     for panel in panels:
         if x > _MARGIN and x + panel.width > widest + _MARGIN:
-            x, y, row_height = _MARGIN, y + row_height + _MARGIN, 0.0
+            x, y, row_height = _MARGIN, y + row_height + _PANEL_GAP, 0.0
         picture.add(panel, x, y)
         picture.width = max(picture.width, x + panel.width + _MARGIN)
-        x += panel.width + _MARGIN
+        x += panel.width + _PANEL_GAP
         row_height = max(row_height, panel.height)
     picture.height = y + row_height + _MARGIN
     picture.width = max(picture.width, _MINIMAL_WIDTH if graph.findings and has_list else 0.0)
@@ -176,7 +177,7 @@ class _Painter:
         vertices = [Vertex(shape.picture.width, shape.picture.height) for shape in shapes]
         layout = place(vertices, arcs, top=entering, bottom=leaving)
         picture = Picture(width=layout.width, height=layout.height)
-        drawn: set[tuple[Point, ...]] = set()
+        drawn: dict[Point, tuple[Point, ...]] = {}
         for route, arc, edge in zip(layout.routes, arcs, arc_edges, strict=True):
             has_head = edge.kind == "input" or (edge.kind == "call" and arc.target < len(index))
             picture.curves.append(
@@ -322,12 +323,14 @@ def _round_even(width: float) -> float:
     return float(2 * round(width / 2 + 0.5))
 
 
-def _cut_drawn(points: tuple[Point, ...], drawn: set[tuple[Point, ...]]) -> tuple[Point, ...]:
-    """Return the part of an edge after what it shares with those in ``drawn``, and add the edge to these."""
+def _cut_drawn(points: tuple[Point, ...], drawn: dict[Point, tuple[Point, ...]]) -> tuple[Point, ...]:
+    """Return the part of an edge after what it shares with the longest one from the same point, which ``drawn`` has."""
+    longest = drawn.get(points[0], ())
+    if len(points) > len(longest):
+        drawn[points[0]] = points
     shared = 0
-    while shared + 2 < len(points) and points[: shared + 2] in drawn:
+    while shared + 2 < min(len(points), len(longest)) and points[shared : shared + 2] == longest[shared : shared + 2]:
         shared += 2
-    drawn |= {points[:end] for end in range(2, len(points), 2)}
     return (points[shared - 1], points[shared - 1], *points[shared:]) if shared else points
 
 

@@ -70,11 +70,10 @@ def place(
         Point(lefts[vertex], round(tops[rank[vertex]] + (heights[rank[vertex]] - box.height) / 2))
         for vertex, box in enumerate(vertices)
     ]
+    rows = [(top_, top_ + height) for top_, height in zip(tops, heights, strict=True)]
     routes = []
     for path, is_reversed in zip(layering.paths, layering.is_reversed, strict=True):
-        points = _route(
-            path, vertices, lefts, corners, [(tops[i], tops[i] + heights[i]) for i in range(len(tops))], rank
-        )
+        points = _route(path, vertices, lefts, corners, rows, rank)
         routes.append(Route(points[::-1] if is_reversed else points))
     width = max((lefts[vertex] + box.width for vertex, box in enumerate(vertices)), default=0.0)
     width = max([width, *lefts.values()])
