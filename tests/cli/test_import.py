@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.command import tritonforge
+from tritonforge.repository.definition.loading import load
 from tritonforge.repository.model_config import parse_config
 
 CONFIG = """
@@ -113,6 +114,37 @@ def test_broken_repositories_give_a_sentence_each(repository: Path) -> None:
     ]
     assert [path.name for path in Path().iterdir()] == ["model_repository"]
     assert tritonforge("import", "nowhere").returncode == 2
+
+
+def test_a_package_for_tensorflow_serving_is_imported_with_its_handlers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for path in ("pack/net/12/saved_model.pb", "pack/net/12/variables/variables.index", "pack/code/inference.py"):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).write_bytes(b"")
+    done = tritonforge("import", "pack", "--copy")
+    assert done.returncode == 0, done.stderr
+    assert (
+        Path("definition.py")
+        .read_text()
+        .endswith(
+            """
+net = TensorFlow(
+    "net",
+    artifact={12: File("models/net/12")},
+)
+
+package = TensorFlowServing([net], code="models/code")
+"""
+        )
+    )
+    package = load("definition.py").package
+    assert package is not None
+    assert Path("models/code/inference.py").is_file()
+    Path("pack/net/12/secret").symlink_to("/etc/passwd")
+    done = tritonforge("import", "pack", "--force")
+    assert done.stderr.startswith("error: net/12/secret: the link leads out of the package.")
 
 
 @pytest.mark.framework

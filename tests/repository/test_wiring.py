@@ -3,6 +3,7 @@
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -279,3 +280,44 @@ def test_an_optional_input_cannot_reach_what_requires_it() -> None:
     b = Tensor("B", optional=True)
     with pytest.raises(DefinitionError, match="cannot be optional: output 'B' is that input itself"):
         Ensemble("e", outputs={"Y": optional_reader()(Tensor("A"), b), "B": b})
+
+
+def wire_chain(**stated: Any) -> Ensemble:
+    """Two steps; ``stated`` gets the results of both and gives further arguments."""
+    first = model("first")(Tensor("I"))
+    second = model("second")(first)
+    return Ensemble("e", outputs={"O": second}, **stated.pop("of", lambda *_: {})(first, second), **stated)
+
+
+def test_the_order_of_the_steps_can_be_stated() -> None:
+    ensemble = wire_chain(of=lambda first, second: {"step_order": [second, first]})
+    assert [step.model.name for step in ensemble.steps] == ["second", "first"]
+    assert build_config(rebind_models(ensemble, {})) == build_config(ensemble)
+
+
+def test_inputs_and_outputs_can_be_stated() -> None:
+    """As config.pbtxt states them, also where the steps give more exact dims; they stay when a model is completed."""
+    stated = {"input": [Input("I", TYPE_FP32, [-1])], "output": [Output("O", TYPE_FP32, [-1], label_filename="l.txt")]}
+    ensemble = wire_chain(**stated)
+    assert list(ensemble.input) == stated["input"]
+    assert list(rebind_models(ensemble, {}).output) == stated["output"]
+    assert rebind_models(wire_chain(), {"second": model("second", gives={"y": (TYPE_FP32, [2])})}).output == (
+        Output("O", TYPE_FP32, [2]),
+    )
+
+
+@pytest.mark.parametrize(
+    ("stated", "sentence"),
+    [
+        ({"of": lambda first, _: {"step_order": [first]}}, "step_order is not one result of every step"),
+        ({"of": lambda a, b: {"step_order": [a, b, a]}}, "step_order has a step twice"),
+        ({"of": lambda a, b: {"step_order": [a, b, Tensor("I")]}}, "step_order is not one result of every step"),
+        ({"input": [Input("J", TYPE_FP32, [4])]}, "input states J, but the steps give it I"),
+        ({"output": [Output("O", TYPE_INT64, [4])]}, 'output "O" is stated as TYPE_INT64, but the steps give it'),
+        ({"files": {"../x": b""}}, "files: '../x' is not a path inside the model's directory"),
+    ],
+)
+def test_what_contradicts_the_steps_is_refused(stated: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(DefinitionError) as raised:
+        wire_chain(**stated)
+    assert sentence in str(raised.value)

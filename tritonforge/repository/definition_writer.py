@@ -34,7 +34,7 @@ from tritonforge.repository.source_layout import (
     quote_docstring,
 )
 
-__all__ = ["CommentedModel", "VariableNames", "write_definition"]
+__all__ = ["CommentedModel", "VariableNames", "write_definition", "write_package"]
 
 Servable: TypeAlias = Model | Ensemble
 
@@ -65,6 +65,18 @@ def write_definition(models: Sequence[CommentedModel], *, title: str) -> str:
     writer = _Writer()
     blocks = [block for entry in models for block in writer.write_model(entry)]
     return join_blocks([[quote_docstring(title)], _write_imports(writer.imported), *blocks])
+
+
+def write_package(models: Sequence[Model], *, code: str | None, title: str) -> str:
+    """Return the source of a package for TensorFlow Serving of these models; ``code`` is its directory of handlers."""
+    writer = _Writer()
+    blocks = [block for model in models for block in writer.write_model(CommentedModel(model))]
+    writer.imported.add("TensorFlowServing")
+    items = [Item(Group("[", [Item(Atom(writer.variables[model.name])) for model in models], "]"))]
+    items += [] if code is None else [Item(Atom(quote(code)), "code=")]
+    variable = writer.names.take("package", default="package")
+    call = layout(Group("TensorFlowServing(", items, ")"), prefix=f"{variable} = ")
+    return join_blocks([[quote_docstring(title)], _write_imports(writer.imported), *blocks, call])
 
 
 def _write_imports(names: Iterable[str]) -> list[str]:

@@ -19,11 +19,13 @@ from tritonforge.repository.definition_writer import CommentedModel, write_defin
 from tritonforge.repository.ensemble_reader import read_ensemble
 from tritonforge.repository.model_config import parse_config
 from tritonforge.repository.model_reader import ModelFiles, read_model
+from tritonforge.repository.package_import import read_package
 from tritonforge.triton.backends import find_model_filename
 from tritonforge.triton.schema import ModelConfig
 from tritonforge.validation.context import Context, ModelView
 from tritonforge.validation.loaded_config import apply_completion
 from tritonforge.validation.model_views import build_context
+from tritonforge.validation.rules.tfs_package import is_tfs_package
 from tritonforge.validation.tree import GITKEEP, Tree
 
 __all__ = ["ImportedRepository", "import_repository"]
@@ -54,7 +56,7 @@ class ImportedRepository:
 
 
 def import_repository(tree: Tree, *, directory: str, title: str) -> ImportedRepository:
-    """Return the definition of a repository.
+    """Return the definition of a repository, or of a package for SageMaker's TensorFlow Serving containers.
 
     Args:
         tree: the repository.
@@ -64,6 +66,12 @@ def import_repository(tree: Tree, *, directory: str, title: str) -> ImportedRepo
     if tree.kind(_CONFIG) == "file":
         problem = f"{_CONFIG} is at the top: this is a model's directory (expected the directory of models). Give that."
         return ImportedRepository("", problems=(problem,))
+    if is_tfs_package(tree):
+        try:
+            text, package, files, notes = read_package(tree, directory=directory, title=title)
+        except DefinitionError as error:
+            return ImportedRepository("", problems=(str(error),))
+        return ImportedRepository(text, {model.name: model for model in package.models}, tuple(files), tuple(notes))
     reader = _Reader(tree, build_context(tree), directory)
     if tree.truncated:
         reader.problems.append(f"the repository was not read completely: {tree.truncated}")
