@@ -5,7 +5,7 @@ BIN := .venv/bin
 # The tests start hundreds of Python programs: where byte code may not be kept, each one compiles all that it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo test test-all test-fast test-core test-torch coverage lint docs bench borders clean
+.PHONY: setup demo test test-all test-fast test-core test-torch coverage lint docs bench borders mutants clean
 
 setup: .venv/installed
 
@@ -88,6 +88,10 @@ bench: setup
 # Which model files the runtimes of the images load, asked of their wheels (about 3 GB in build/borders; Python 3.11).
 borders: setup
 	@$(BIN)/python tests/benchmarks/model_file_borders.py
+
+# Golden tests find every mutant of three repositories and name its step; 20 runs of the originals pass.
+mutants: setup
+	@$(BIN)/python -m tests.benchmarks.golden_mutants
 
 clean:
 	rm -rf .venv build .pytest_cache .mypy_cache .ruff_cache .hypothesis

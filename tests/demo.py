@@ -40,10 +40,12 @@ def say(sentence: str) -> None:
     console.print(f"\n[bold cyan]# {sentence}[/bold cyan]")
 
 
-def run(*arguments: str, environment: Mapping[str, str] | None = None) -> None:
-    """Run tritonforge as typed, with its own output on the terminal."""
+def run(*arguments: str, environment: Mapping[str, str] | None = None, code: int = 0) -> None:
+    """Run tritonforge as typed, with its own output on the terminal; it must exit with ``code``."""
     console.print(f"[bold]$ tritonforge {shlex.join(arguments)}[/bold]")
-    subprocess.run([TRITONFORGE, *arguments], cwd=ROOT, check=True, env={**os.environ, **(environment or {})})
+    done = subprocess.run([TRITONFORGE, *arguments], cwd=ROOT, env={**os.environ, **(environment or {})}, check=False)
+    if done.returncode != code:
+        raise SystemExit(f"tritonforge {arguments[0]} exited with {done.returncode} (expected {code})")
 
 
 @contextmanager
@@ -165,6 +167,23 @@ def accuracy(url: str) -> None:
         raise SystemExit("the ensemble reads digits worse than the network was trained to")
 
 
+def golden_tests() -> None:
+    """Golden tests: record the answers of each step, break the preprocessing, and see which step is named."""
+    changed, cases = Path("build/demo/changed"), Path("build/demo/cases")
+    for folder in (changed, cases):
+        shutil.rmtree(ROOT / folder, ignore_errors=True)
+    shutil.copytree(ROOT / "repos/digits/tests", ROOT / cases, ignore=shutil.ignore_patterns("recorded"))
+    run("test", "build/digits", "--cases", str(cases), "--record")
+    console.print(f"[bold]$ cp -r repos/digits {changed}; sed -i s/types.RGB/types.BGR/ {changed}/network.py[/bold]")
+    shutil.copytree(ROOT / "repos/digits", ROOT / changed, ignore=shutil.ignore_patterns("__pycache__"))
+    network = ROOT / changed / "network.py"
+    network.write_text(network.read_text().replace("types.RGB", "types.BGR"))
+    # The build starts from links to the earlier one, so that the network is not trained again.
+    shutil.rmtree(ROOT / "build/changed", ignore_errors=True)
+    shutil.copytree(ROOT / "build/digits", ROOT / "build/changed", copy_function=os.link)
+    run("test", str(changed), "--cases", str(cases), "-k", "seven", "--report", "build/demo/report", code=1)
+
+
 def main() -> None:
     """The whole demo."""
     began = time.monotonic()
@@ -186,6 +205,8 @@ def main() -> None:
             (ROOT / IMAGES / f"digit-{labels[index]}-{index}.png").write_bytes(images[index])
         run("infer", url, *(str(IMAGES / f"digit-{labels[index]}-{index}.png") for index in range(3)), "--top", "2")
         accuracy(url)
+    say("golden tests: the preprocessing is broken on purpose, and the step that differs first is named")
+    golden_tests()
     say("the same package goes to SageMaker: here to one on this machine, with a real tritonserver behind the endpoint")
     run("package", "build/digits", "-o", "build/demo/model.tar.gz", "--image", "24.09")
     with emulated() as settings:

@@ -177,7 +177,7 @@ def _compare_outputs(
             yield Difference(step, name, f"it is not in the answer (it has {', '.join(answer.outputs) or 'none'})")
     for name in sorted((before or {}).keys() - answer.outputs.keys() - own.keys()):
         yield Difference(step, name, "it is not in the answer any more", (before or {})[name])
-    for name, array in answer.outputs.items():
+    for name, array in sorted(answer.outputs.items()):
         expected = _find_expectation(case, flow, step, name)
         record = None if before is None else before.get(name)
         labels = answer.labels.get(name, {})
@@ -241,4 +241,7 @@ def _record_input(array: Array) -> InputRecord:
 
 
 def _record_outputs(answer: Answer) -> dict[str, TensorRecord]:
-    return {name: record_tensor(array, labels=answer.labels.get(name)) for name, array in answer.outputs.items()}
+    """Return the records of the outputs by name, sorted: Triton's order of an ensemble's outputs varies."""
+    return {
+        name: record_tensor(array, labels=answer.labels.get(name)) for name, array in sorted(answer.outputs.items())
+    }
