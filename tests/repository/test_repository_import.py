@@ -266,6 +266,7 @@ def test_nothing_of_a_repository_becomes_code(tmp_path: Path) -> None:
 
 def test_comments_stay_beside_their_fields() -> None:
     config = """# The licence of the file.
+#   Indented.
 
 # The first model.
 backend: "python"
@@ -291,6 +292,8 @@ parameters { key: "a"  # the first
     assert (
         text.partition("\n\n")[2].partition("\n\n")[2]
         == """# The licence of the file.
+#   Indented.
+
 # The first model.
 m = Python(
     "m",
@@ -429,6 +432,30 @@ def test_a_repository_without_a_definition_gives_a_sentence(files: dict[str, Any
     assert imported.text == ""
     (problem,) = imported.problems
     assert problem.startswith(sentence)
+
+
+def test_paths_out_of_a_model_are_text_and_no_file_of_a_build(tmp_path: Path) -> None:
+    """A build of the definition writes nothing outside of its destination."""
+    outside = "../../../outside"
+    files = {
+        "a/config.pbtxt": f'default_model_filename: "{outside}" backend: "onnxruntime" {IO}',
+        "a/1/model.onnx": "",
+        "b/config.pbtxt": f'backend: "python" {IO}'.replace('"B"', f'"B" label_filename: "{outside}"'),
+        "b/1/model.py": "",
+        "c/config.pbtxt": f'backend: "python" {IO} model_warmup {{ name: "w" batch_size: 1 inputs {{ key: "A" value {{ '
+        f'data_type: TYPE_FP32 dims: [4] input_data_file: "{outside}" }} }} }}',
+        "c/1/model.py": "",
+    }
+    wanted, built = import_and_build(Tree.of(files), tmp_path)
+    assert wanted == built
+    resolved = resolve(load(tmp_path / "definition.py").models)
+    assert not [path for path in resolved.files if "outside" in path]
+
+
+def test_placeholders_of_empty_directories_are_not_model_files() -> None:
+    imported = import_files({"m/config.pbtxt": f'platform: "onnxruntime_onnx" {IO}', "m/1/.keep": ""})
+    assert imported.notes == ("m: 1/model.onnx not found; the build needs it",)
+    assert "files=" not in imported.text
 
 
 def test_missing_files_are_named(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def list_comments(document: Document) -> list[Comment]:
     for match in _SCANNED.finditer(text):
         if match[1] is None:
             continue
-        start, words = match.start(), match[1].strip()
+        start, words = match.start(), match[1].removeprefix(" ").rstrip()
         if match.end() <= heading:
             comments.append(Comment(words, "", is_heading=True))
             continue

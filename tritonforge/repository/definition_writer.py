@@ -95,8 +95,7 @@ class VariableNames:
 
     def take(self, text: str, *, default: str) -> str:
         """Return a new variable named after a text."""
-        stem = re.sub(r"[^A-Za-z0-9]+", "_", text).strip("_")[:60].rstrip("_")
-        stem = stem.lower() if stem.isupper() else stem
+        stem = re.sub(r"[^A-Za-z0-9]+", "_", text).strip("_")[:60].rstrip("_").lower()
         if not stem or stem[0].isdigit():
             stem = f"{default}_{stem}".rstrip("_")
         if stem in self._taken and f"{stem}_{default}" not in self._taken:
@@ -121,16 +120,17 @@ class _Writer:
     def write_model(self, entry: CommentedModel) -> Iterator[list[str]]:
         """Yield the statements that define a model or an ensemble."""
         heading = tuple(comment.text for comment in entry.comments if comment.is_heading)
-        above = [*heading] if heading not in self.headings else []
+        if heading and heading not in self.headings:
+            yield [format_comment(text) for text in heading]
         self.headings.add(heading)
         comments = [comment for comment in entry.comments if not comment.is_heading]
         if isinstance(entry.model, Ensemble):
-            yield _EnsembleWriter(self, entry.model).write(above, entry, comments)
+            yield _EnsembleWriter(self, entry.model).write(entry, comments)
             return
         call = self.write_call(entry.model)
         variable = self.variables[entry.model.name] = self.names.take(entry.model.name, default="model")
         rest = place_comments(list_items(call), comments)
-        lines = [format_comment(text) for text in [*above, *([entry.note] if entry.note else []), *rest]]
+        lines = [format_comment(text) for text in [*([entry.note] if entry.note else []), *rest]]
         yield [*lines, *layout(call, prefix=f"{variable} = ", is_split=True)]
 
     def write_call(self, model: Servable) -> Group:
@@ -250,7 +250,7 @@ class _EnsembleWriter:
             if tensor.step is not None and tensor.name
         }
 
-    def write(self, above: Sequence[str], entry: CommentedModel, comments: Sequence[Comment]) -> list[str]:
+    def write(self, entry: CommentedModel, comments: Sequence[Comment]) -> list[str]:
         """Return the lines of the block: the inputs that need a variable, the steps, the ensemble."""
         ensemble, writer = self._ensemble, self._writer
         statements: list[tuple[str, Group, str]] = []
@@ -278,7 +278,7 @@ class _EnsembleWriter:
         variable = writer.variables[ensemble.name] = writer.names.take(ensemble.name, default="ensemble")
         placed = [Item(group, place=place) for _, group, place in statements]
         rest = place_comments([*(item for item in placed if item.place), *list_items(call)], comments)
-        lines = [format_comment(text) for text in [*above, *([entry.note] if entry.note else []), *rest]]
+        lines = [format_comment(text) for text in [*([entry.note] if entry.note else []), *rest]]
         for item, (prefix, group, _) in zip(placed, statements, strict=True):
             lines += [format_comment(text) for text in [*item.above, *([item.behind] if item.behind else [])]]
             lines += layout(group, prefix=prefix)

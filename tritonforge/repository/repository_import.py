@@ -14,6 +14,7 @@ from tritonforge.errors import DefinitionError, PbtxtError
 from tritonforge.escaping import escape_line
 from tritonforge.pbtxt.comments import Comment, list_comments
 from tritonforge.repository.definition import Ensemble, File, Model
+from tritonforge.repository.definition.models import is_inner_path
 from tritonforge.repository.definition.sources import Artifact
 from tritonforge.repository.definition_writer import CommentedModel, write_definition
 from tritonforge.repository.ensemble_reader import read_ensemble
@@ -34,6 +35,8 @@ Servable: TypeAlias = Model | Ensemble
 
 #: Directories that Python leaves in a model's directory.
 _LEFTOVERS: Final = frozenset({"__pycache__"})
+#: Files that keep an empty directory in version control. A build writes its own one.
+_PLACEHOLDERS: Final = frozenset({GITKEEP, ".keep", ".gitignore"})
 #: Files of one model, and directories below it, that are listed: bounds on time and on the length of a definition.
 _MAXIMAL_FILES: Final = 2000
 _MAXIMAL_DEPTH: Final = 32
@@ -178,7 +181,7 @@ class _Reader:
             f"warmup/{entry.text('input_data_file')}"
             for request in view.document.messages("model_warmup")
             for entry in _list_map_values(request.messages("inputs"))
-            if entry.has("input_data_file")
+            if entry.has("input_data_file") and is_inner_path(entry.text("input_data_file"))
         }
         paths = [path for path in self._list_files(view.name) if path not in warmup]
         for path in sorted((labels | warmup).difference(self._existing(view.name, labels | warmup))):
@@ -189,31 +192,33 @@ class _Reader:
             if is_ensemble
             else find_model_filename(view.backend, view.platform, view.document.text("default_model_filename"))
         )
+        if not is_inner_path(filename):
+            filename = ""
+        by_directory: dict[str, list[str]] = {}
+        for path in paths:
+            by_directory.setdefault(path.partition("/")[0], []).append(path)
         versions: dict[int, Artifact | None] = {}
         used: set[str] = set()
         for version, directory in sorted(view.version_directories.items()):
             relative = directory.removeprefix(f"{view.name}/")
-            inside = [path for path in paths if path.startswith(f"{relative}/")]
+            inside = by_directory.get(relative, [])
+            placeholders = [path for path in inside if path.removeprefix(f"{relative}/") in _PLACEHOLDERS]
             model_file = f"{relative}/{filename}"
             covered = [
                 path for path in inside if filename and (path == model_file or path.startswith(f"{model_file}/"))
             ]
-            if filename and (covered or not [path for path in inside if not path.endswith(f"/{GITKEEP}")]):
-                versions[version] = File(_join(self._directory, view.name, model_file))
-                used.update(covered)
-                used.update(path for path in inside if path.endswith(f"/{GITKEEP}"))
-                if not covered:
-                    self.notes.append(f"{view.name}: {model_file} not found; the build needs it")
-            else:
+            used.update(covered, placeholders)
+            if not filename or (not covered and len(placeholders) < len(inside)):
                 versions[version] = None
-                used.update(path for path in inside if path == f"{relative}/{GITKEEP}" and len(inside) == 1)
+                continue
+            versions[version] = File(_join(self._directory, view.name, model_file))
+            if not covered:
+                self.notes.append(f"{view.name}: {model_file} not found; the build needs it")
         if not versions and filename:
             versions[1] = File(_join(self._directory, view.name, f"1/{filename}"))
             self.notes.append(f"{view.name}: 1/{filename} not found; the build needs it")
         rest = {path: File(_join(self._directory, view.name, path)) for path in paths if path not in used}
-        artifact: Any = versions
-        if list(versions) in ([], [1]):
-            artifact = versions.get(1)
+        artifact: Any = versions.get(1) if list(versions) in ([], [1]) else versions
         return ModelFiles(None if is_ensemble else artifact, rest)
 
     def _existing(self, name: str, paths: Iterable[str]) -> set[str]:

@@ -114,7 +114,7 @@ def format_comment(text: str) -> str:
     >>> print(format_comment("a\rimport os"))
     # a\u000dimport os
     """
-    words = escape_line(text).strip()
+    words = escape_line(text.expandtabs(4)).rstrip()
     return f"# {words}" if words else "#"
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tritonforge.errors import DefinitionError
 from tritonforge.field_types import check_fields, describe_value, set_field
-from tritonforge.repository.definition.models import check_max_batch_size, check_name, check_paths
+from tritonforge.repository.definition.models import check_labels, check_max_batch_size, check_name, check_paths
 from tritonforge.repository.definition.settings import VersionPolicy
 from tritonforge.repository.definition.sources import File, as_file
 from tritonforge.repository.definition.tensors import Input, Output, Servable, Step, Tensor, Tensors, wire_model
@@ -79,6 +79,7 @@ class Ensemble:
         check_fields(self)
         check_name(self.name, "Ensemble")
         check_paths(self.files, self.name)
+        check_labels(self.output, self.name)
         set_field(self, "stated", frozenset(kind for kind in ("input", "output") if getattr(self, kind)))
         leaving = self._list_leaving()
         order = self._order_steps(list(list_steps(leaving.values())))

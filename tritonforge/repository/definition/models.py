@@ -103,6 +103,11 @@ class Model:
             if bad or not self.artifact:
                 raise DefinitionError(f"{self.name}: artifact maps version numbers >= 0 to sources, not {bad}")
         check_paths(self.files, self.name)
+        check_labels(self.output, self.name)
+        warmup = [tensor.input_data_file or "" for entry in self.model_warmup for tensor in entry.inputs.values()]
+        for path in (self.default_model_filename, *warmup):
+            if not is_inner_path(path):
+                raise DefinitionError(f"{self.name}: {path!r} is not a path inside the model's directory")
 
     def _check_backend(self) -> None:
         """Check that ``platform`` and ``backend`` are those of the model's kind; either may be empty."""
@@ -270,11 +275,25 @@ def check_max_batch_size(max_batch_size: int, name: str) -> None:
         raise DefinitionError(f"{name}: 'max_batch_size' must be non-negative, not {max_batch_size!r}")
 
 
+def is_inner_path(path: str) -> bool:
+    """Return True if a path stays in the directory that it starts in; a build writes files there only."""
+    return not path.startswith("/") and ".." not in path.split("/") and "\0" not in path
+
+
 def check_paths(files: Mapping[str, File | bytes], name: str) -> None:
     """Check that the paths of ``files`` are inside the model's directory."""
     for path in files:
-        if path.startswith("/") or ".." in path.split("/") or not path:
+        if not is_inner_path(path) or not path:
             raise DefinitionError(f"{name}: files: {path!r} is not a path inside the model's directory")
+
+
+def check_labels(output: Sequence[Output], name: str) -> None:
+    """Check that the label files of outputs are inside the model's directory."""
+    for tensor in output:
+        if not is_inner_path(tensor.label_filename):
+            raise DefinitionError(
+                f"{name}: label_filename: {tensor.label_filename!r} is not a path inside the model's directory"
+            )
 
 
 def _check_unique(names: Sequence[str], where: str) -> None:
