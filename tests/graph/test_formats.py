@@ -12,7 +12,7 @@ from html.parser import HTMLParser
 import pytest
 
 from tests.support.checkout import ROOT
-from tests.support.graph_repositories import CALLING, HOSTILE, NESTED, WRONG, build_chain
+from tests.support.graph_repositories import CALLING, HOSTILE, NESTED, PASSING, WRONG, build_chain
 from tests.support.rule_repositories import FIXTURES
 from tritonforge.escaping import escape_dot, escape_html, escape_mermaid
 from tritonforge.graph.dot import render_dot
@@ -24,7 +24,14 @@ from tritonforge.graph.report import read_graph
 from tritonforge.graph.svg import render_svg
 from tritonforge.validation.tree import Tree
 
-REPOSITORIES = {"nested": NESTED, "calling": CALLING, "wrong": WRONG, "hostile": HOSTILE, "chain": build_chain(20)}
+REPOSITORIES = {
+    "nested": NESTED,
+    "passing": PASSING,
+    "calling": CALLING,
+    "wrong": WRONG,
+    "hostile": HOSTILE,
+    "chain": build_chain(20),
+}
 GRAPHS = {name: read_graph(Tree.of(files)) for name, files in REPOSITORIES.items()}
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -145,6 +152,15 @@ def test_mermaid_and_dot_have_the_same_nodes_and_edges(name: str) -> None:
     edges = re.findall(r"^ *([tm]\d+) -.*> ([tm]\d+)$", mermaid, re.MULTILINE)
     assert edges == re.findall(r"^ *([tm]\d+) -> ([tm]\d+) \[", dot, re.MULTILINE)
     assert edges
+
+
+def test_an_output_that_is_an_input_leads_from_it() -> None:
+    mermaid = render_mermaid(GRAPHS["passing"])
+    inner = re.search(r'(t\d+)\(\["input and output I<br>', mermaid)
+    outer = re.search(r'(t\d+)\(\["output R<br>', mermaid)
+    assert inner is not None
+    assert outer is not None
+    assert f'{inner[1]} -- "I" --> {outer[1]}' in mermaid
 
 
 def test_dot_keeps_a_string_a_string() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.support.graph_repositories import CALLING, NESTED, WRONG, build_chain, build_doubling
-from tests.support.rule_repositories import e, m, step, x
+from tests.support.rule_repositories import INHERITED, e, m, step, x
 from tritonforge.errors import DefinitionError
 from tritonforge.graph.diagram import Diagram, Graph, describe_tensor, list_diagrams
 from tritonforge.graph.report import read_graph
@@ -99,6 +99,11 @@ def test_a_finding_on_an_input_of_a_model_is_on_the_edge_to_it() -> None:
     assert "W310" in place_codes(graph.diagrams[0], graph)["tensor:J > step:0"]
     alone = read(m('input [{ name: "C" data_type: 99 dims: [1] }]'))
     assert place_codes(alone.diagrams[0], alone) == {"input:C": ["W310"]}
+
+
+def test_what_a_backend_completes_is_completed() -> None:
+    (diagram,) = read({**INHERITED, **e(step("m", {"A": "I"}, {"B": "T"}), step("m", {"A": "T"}, {"B": "O"}))}).diagrams
+    assert [describe_tensor(tensor) for tensor in diagram.tensors if tensor.name == "T"] == ["FP32 [4], no batch"]
 
 
 def test_what_is_unknown_is_stated_as_unknown() -> None:

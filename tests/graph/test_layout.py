@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.graph_repositories import CALLING, NESTED, WRONG, build_chain, build_doubling
+from tests.support.graph_repositories import CALLING, NESTED, PASSING, WRONG, build_chain, build_doubling
 from tests.support.rule_repositories import x
 from tritonforge.errors import DefinitionError
 from tritonforge.graph import layering
@@ -22,6 +22,7 @@ from tritonforge.validation.tree import Tree
 
 PICTURES: dict[str, dict[str, Any]] = {
     "nested": NESTED,
+    "passing": PASSING,
     "calling": CALLING,
     "wrong": WRONG,
     "chain": build_chain(50),

@@ -8,7 +8,7 @@ from typing import Any
 from tests.support.rule_repositories import e, step, x
 from tritonforge.validation.tree import link
 
-__all__ = ["CALLING", "HOSTILE", "HOSTILE_NAME", "NESTED", "WRONG", "build_chain", "build_doubling", "quote"]
+__all__ = ["CALLING", "HOSTILE", "HOSTILE_NAME", "NESTED", "PASSING", "WRONG", "build_chain", "build_doubling", "quote"]
 
 _CODE = """
 import triton_python_backend_utils as pb_utils
@@ -40,6 +40,14 @@ NESTED: dict[str, Any] = {
     **e(step("z", {"A": "I"}, {"B": "M"}), step("inner", {"I": "M", "J": "I"}, {"O": "N", "P": "P"}),
         step("z", {"A": "N"}, {"B": "O"}), name="outer", outputs="OP", config="max_batch_size: 4"),
 }  # fmt: skip
+
+#: A nested ensemble with an output that a step reads, and with one that is its input.
+PASSING: dict[str, Any] = {
+    **x(),
+    **x("y"),
+    **e(step("x", {"A": "I"}, {"B": "P"}), step("y", {"A": "P"}, {"B": "O"}), name="inner", outputs="OPI"),
+    **e(step("inner", {"I": "I"}, {"O": "O", "P": "P", "I": "R"}), name="outer", outputs="OPR"),
+}
 
 #: A Python model whose code sends requests to a model of the repository and to one that is not there.
 CALLING: dict[str, Any] = {

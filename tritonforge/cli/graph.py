@@ -71,7 +71,11 @@ def graph(
     from tritonforge.graph.report import read_graph
 
     limit = MAXIMAL_TEXT_NODES if output_format in ("text", "json") else MAXIMAL_NODES
-    drawn = read_graph(_read_tree(repository), Options(image=image), models=models, max_nodes=limit)
+    tree = _read_tree(repository)
+    try:
+        drawn = read_graph(tree, Options(image=image), models=models, max_nodes=limit)
+    except DefinitionError as error:
+        raise DefinitionError(f"{repository}: {error}") from error
     title = ", ".join(diagram.name for diagram in drawn.diagrams[:4])
     if output is None and output_format == "json":
         echo_json(asdict(drawn))

@@ -34,6 +34,11 @@ class TensorNode:
     is_optional: bool = False
     findings: tuple[int, ...] = ()
 
+    @property
+    def role(self) -> str:
+        """The tensor's part in its diagram: "input", "output", "input and output", or ""."""
+        return " and ".join(["input"] * self.is_input + ["output"] * self.is_output)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelNode:

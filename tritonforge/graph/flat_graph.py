@@ -98,15 +98,17 @@ class _Flattener:
         identifiers: dict[str, str] = {}
         ends: dict[str, str] = {}
         for tensor in diagram.tensors:
-            role = "input" if tensor.is_input else "output" if tensor.is_output else ""
+            role = tensor.role
             kind: NodeKind = "input" if tensor.is_input else "output" if tensor.is_output else "tensor"
             identifiers[tensor.key] = self._create_identifier("t")
             name = f"{role} {tensor.name}" if role else tensor.name
             lines = (name, describe_tensor(tensor), *self._list_codes(tensor.findings))
             severity = self._find_severity(tensor.findings)
             group.nodes.append(FlatNode(identifiers[tensor.key], kind, lines, severity))
-            if role:
-                ends[f"{role}:{tensor.name}"] = identifiers[tensor.key]
+            if tensor.is_input:
+                ends[f"input:{tensor.name}"] = identifiers[tensor.key]
+            if tensor.is_output:
+                ends[f"output:{tensor.name}"] = identifiers[tensor.key]
         inner: dict[str, dict[str, str]] = {}
         for model in diagram.models:
             if model.inner is not None:

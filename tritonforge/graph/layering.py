@@ -67,7 +67,8 @@ def build_layering(
 ) -> Layering:
     """Return layers in which every arc leads downwards, except those that close a cycle.
 
-    Vertices of ``top`` are in the first layer and those of ``bottom`` in the last one. The result depends on the order
+    Vertices of ``top`` that no arc leads to are in the first layer, those of ``bottom`` that none leaves in the last
+    one; all others are between. The result depends on the order
     of the arguments only.
 
     Raises:
@@ -134,6 +135,8 @@ def _rank(count: int, arcs: Sequence[Arc], top: Collection[int], bottom: Collect
             missing[target] -= 1
             if not missing[target]:
                 order.append(target)
+    top = [vertex for vertex in top if not entering[vertex]]
+    bottom = [vertex for vertex in bottom if not successors[vertex]]
     for vertex in reversed(order):
         if successors[vertex] and not entering[vertex]:
             ranks[vertex] = min(ranks[target] for target in successors[vertex]) - 1

@@ -89,14 +89,15 @@ def _measure_badge(number: int, finding: Finding) -> float:
 class _Shape:
     """The picture of one node, and where edges meet its top and bottom, in pixels from its left side.
 
-    Of a whole diagram ``inputs`` and ``outputs`` are the middles of these tensors, and ``borders`` has the top of every
-    input and the bottom of every output.
+    Of a whole diagram ``inputs`` and ``outputs`` are the middles of these tensors, ``tops`` has the top of every input
+    and ``bottoms`` the bottom of every output.
     """
 
     picture: Picture
     inputs: dict[str, float] = field(default_factory=dict)
     outputs: dict[str, float] = field(default_factory=dict)
-    borders: dict[str, float] = field(default_factory=dict)
+    tops: dict[str, float] = field(default_factory=dict)
+    bottoms: dict[str, float] = field(default_factory=dict)
 
 
 class _Painter:
@@ -129,10 +130,10 @@ class _Painter:
         )  # fmt: skip
         left = round((picture.width - inside.width) / 2)
         for name, x in places.inputs.items() if pins else ():
-            end = Point(left + x, top + places.borders[name])
+            end = Point(left + x, top + places.tops[name])
             picture.curves.append(Curve(points=(Point(left + x, 0.0), end)))
         for name, x in places.outputs.items() if pins else ():
-            start = Point(left + x, top + places.borders[name])
+            start = Point(left + x, top + places.bottoms[name])
             picture.curves.append(Curve(points=(start, Point(left + x, picture.height))))
         y = _PADDING + heading - 3.0
         for line in lines:
@@ -172,13 +173,17 @@ class _Painter:
                 ends = [(source, shapes[source].outputs[edge.port], target, shapes[target].picture.width / 2)]
             arcs += [Arc(start, end, start_offset, end_offset) for start, start_offset, end, end_offset in ends]
             arc_edges += [edge] * len(ends)
-        entering = [index[tensor.key] for tensor in diagram.tensors if pins and tensor.is_input]
-        leaving = [index[tensor.key] for tensor in diagram.tensors if pins and tensor.is_output and not tensor.is_input]
         vertices = [Vertex(shape.picture.width, shape.picture.height) for shape in shapes]
-        layout = place(vertices, arcs, top=entering, bottom=leaving)
+        inputs = {tensor.name: index[tensor.key] for tensor in diagram.tensors if tensor.is_input}
+        outputs = {tensor.name: index[tensor.key] for tensor in diagram.tensors if tensor.is_output}
+        if pins:
+            _add_exits(inputs, outputs, vertices, arcs)
+        layout = place(vertices, arcs, top=inputs.values() if pins else (), bottom=outputs.values() if pins else ())
         picture = Picture(width=layout.width, height=layout.height)
         drawn: dict[Point, tuple[Point, ...]] = {}
-        for route, arc, edge in zip(layout.routes, arcs, arc_edges, strict=True):
+        for route in layout.routes[len(arc_edges) :]:
+            picture.curves.append(Curve(points=_cut_drawn(tuple(route.points), drawn)))
+        for route, arc, edge in zip(layout.routes, arcs, arc_edges, strict=False):
             has_head = edge.kind == "input" or (edge.kind == "call" and arc.target < len(index))
             picture.curves.append(
                 Curve(
@@ -190,21 +195,19 @@ class _Painter:
                 )
             )
             self._add_edge_badges(picture, edge, route.points)
-        for shape, corner in zip(shapes, layout.corners, strict=True):
+        for shape, corner in zip(shapes, layout.corners, strict=False):
             picture.add(shape.picture, corner.x, corner.y)
         ports = _Shape(picture)
-        for tensor in diagram.tensors:
-            corner, box = layout.corners[index[tensor.key]], shapes[index[tensor.key]].picture
-            if tensor.is_input:
-                ports.inputs[tensor.name] = corner.x + box.width / 2
-                ports.borders[tensor.name] = corner.y
-            elif tensor.is_output:
-                ports.outputs[tensor.name] = corner.x + box.width / 2
-                ports.borders[tensor.name] = corner.y + box.height
+        for name, place_ in inputs.items():
+            ports.inputs[name] = layout.corners[place_].x + vertices[place_].width / 2
+            ports.tops[name] = layout.corners[place_].y
+        for name, place_ in outputs.items():
+            ports.outputs[name] = layout.corners[place_].x + vertices[place_].width / 2
+            ports.bottoms[name] = layout.corners[place_].y + vertices[place_].height
         return picture, ports
 
     def _draw_tensor(self, tensor: TensorNode) -> _Shape:
-        role = "input" if tensor.is_input else "output" if tensor.is_output else ""
+        role = tensor.role
         kind: BoxKind = "input" if tensor.is_input else "output" if tensor.is_output else "tensor"
         lines = [Text(x=0, y=0, text=role, size=TINY, muted=True)] if role else []
         lines.append(Text(x=0, y=0, text=shorten_text(tensor.name) or "(no name)", size=11.5, bold=True))
@@ -321,6 +324,24 @@ class _Painter:
 def _round_even(width: float) -> float:
     """Return an even number of pixels, so that the middle is a whole one and edges between middles are straight."""
     return float(2 * round(width / 2 + 0.5))
+
+
+def _add_exits(inputs: dict[str, int], outputs: dict[str, int], vertices: list[Vertex], arcs: list[Arc]) -> None:
+    """Give inputs that a step writes, and outputs that a step reads, a vertex without size at the border of a frame.
+
+    The vertices replace those of the tensors in ``inputs`` and ``outputs``.
+    """
+    written, read = {arc.target for arc in arcs}, {arc.source for arc in arcs}
+    for name, tensor in inputs.items():
+        if tensor in written:
+            arcs.append(Arc(len(vertices), tensor, 0.0, vertices[tensor].width / 2))
+            inputs[name] = len(vertices)
+            vertices.append(Vertex(0.0, 0.0))
+    for name, tensor in outputs.items():
+        if tensor in read or name in inputs:
+            arcs.append(Arc(tensor, len(vertices), vertices[tensor].width / 2, 0.0))
+            outputs[name] = len(vertices)
+            vertices.append(Vertex(0.0, 0.0))
 
 
 def _cut_drawn(points: tuple[Point, ...], drawn: dict[Point, tuple[Point, ...]]) -> tuple[Point, ...]:

@@ -65,7 +65,7 @@ def place(
 ) -> Layout:
     """Return where to draw a graph, from top to bottom; the same for the same arguments.
 
-    Vertices of ``top`` are in the first layer and those of ``bottom`` in the last one.
+    ``top`` and ``bottom`` are vertices for the first and the last layer, as in `build_layering`.
     """
     layering = build_layering(vertices, arcs, top=top, bottom=bottom)
     lefts = _place_columns(layering, vertices)
