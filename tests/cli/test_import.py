@@ -102,6 +102,16 @@ def test_an_existing_definition_is_not_replaced(repository: Path) -> None:
     assert done.stderr == "error: models: it already exists; remove it, or leave --copy out\n"
 
 
+def test_a_copy_that_fails_leaves_nothing(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device", "models/m/1/model.py")
+
+    monkeypatch.setattr("shutil.copyfile", fail)
+    done = tritonforge("import", "model_repository", "--copy")
+    assert (done.returncode, done.stderr) == (1, "error: models/m/1/model.py: cannot write: No space left on device\n")
+    assert [path.name for path in Path().iterdir()] == ["model_repository"]
+
+
 def test_broken_repositories_give_a_sentence_each(repository: Path) -> None:
     """Nothing is written, and no file outside of the repository is read."""
     (repository / "m" / "config.pbtxt").write_text("max_batch_size: x")

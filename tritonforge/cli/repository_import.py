@@ -60,6 +60,8 @@ def import_definition(repository: Path, output: Path, *, is_copied: bool, force:
             _copy_files(repository, tree, imported, copies)
         write_file(output, imported.text.encode())
     except OSError as error:
+        if is_copied:
+            shutil.rmtree(copies, ignore_errors=True)  # it did not exist before
         raise TritonForgeError(f"{error.filename or output}: cannot write: {describe_error(error)}") from error
     if as_json:
         echo_json({"definition": str(output), "models": list(imported.models), "notes": list(imported.notes)})
