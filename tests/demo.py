@@ -226,6 +226,8 @@ def main() -> None:
         run("deploy", "build/digits", *wanted, "--yes", environment=aws)
         picture = str(IMAGES / f"digit-{labels[0]}-0.png")
         run("infer", "sagemaker://digits", picture, "--top", "2", environment=aws)
+        say("the golden tests ask the endpoint")
+        run("test", "build/digits", "--cases", "build/demo/cases", "--against", "sagemaker://digits", environment=aws)
         run("destroy", "digits", "--yes", environment=aws)
     console.print(f"\n[green]done in {time.monotonic() - began:.0f} s; the servers are stopped[/green]")
 

@@ -98,6 +98,10 @@ ALLOWED: dict[tuple[str, str], str] = {
     ("tritonforge/sagemaker/client/async_transport.py", "def tell(self) -> int:"): "io.RawIOBase names it",
     ("tritonforge/testing.py", "def emulated("): "a public name, in tests of users",
     (
+        "tritonforge/serving/backend_utils.py",
+        "def requested_output_names(self) -> list[str]:",
+    ): "a method of Triton's python backend",
+    (
         "tritonforge/repository/build_tree.py",
         '_NOTES: Final = "said"  # the key in manifests of this format',
     ): "manifests that earlier builds wrote have this key",

@@ -1,11 +1,12 @@
-"""SageMaker on localhost for your own tests: a context manager, and a pytest fixture.
+"""For your own tests: SageMaker on localhost as a context manager and a pytest fixture, and Python models.
 
 In a ``conftest.py``::
 
     pytest_plugins = ["tritonforge.testing"]
 
 and a test that asks for ``sagemaker_emulator`` runs your boto3 code, unchanged, against real tritonservers: no AWS
-account, no network, no Docker. An edge.
+account, no network, no Docker. `python_model` runs the ``model.py`` of a model in the process of the test, without a
+server. An edge.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from pathlib import Path
 import pytest
 
 from tritonforge.emulator import Emulator, client_environment
+from tritonforge.serving.python_model import PythonModel, Responder
 
-__all__ = ["Emulator", "emulated", "sagemaker_emulator"]
+__all__ = ["Emulator", "PythonModel", "emulated", "python_model", "sagemaker_emulator"]
 
 #: A test waits for a model to load, not for AWS's pauses.
 _SPEED = 1000.0
@@ -65,3 +67,22 @@ def sagemaker_emulator() -> Iterator[Emulator]:
     """Run SageMaker on localhost for all tests; boto3 clients made while it runs find it by themselves."""
     with emulated() as emulator:
         yield emulator
+
+
+def python_model(
+    path: str | os.PathLike[str], *, version: int | None = None, models: Mapping[str, Responder] | None = None
+) -> PythonModel:
+    """Load a model of Triton's python backend in this process; use it as a context manager.
+
+    ``path`` is the model's directory, with ``config.pbtxt`` and numbered versions. ``models`` answers the requests that
+    it sends to other models (BLS): a function from arrays by input to arrays by output, by model. The real backend runs
+    it in a process of its own; see `PythonModel` for what differs.
+
+    >>> with python_model("build/detector/postprocess") as model:  # doctest: +SKIP
+    ...     outputs = model.infer({"boxes": boxes, "scores": scores})
+
+    Raises:
+        MissingExtraError: nvidia-pytriton, which has the backend's module, is not installed.
+        ArtifactError: the directory has no such version, or no valid configuration.
+    """
+    return PythonModel(Path(path), version=version, models=models)

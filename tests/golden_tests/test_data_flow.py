@@ -77,6 +77,16 @@ def test_an_ensemble_that_contains_itself_is_refused() -> None:
         plan_data_flow(configs, "a")
 
 
+def test_ensembles_that_contain_ensembles_twice_are_refused_in_bounded_time() -> None:
+    """40 of them would be 2**40 steps."""
+    configs = {
+        f"e{depth}": ensemble((f"e{depth + 1}", {"x": "a"}, {"y": "b"}), (f"e{depth + 1}", {"x": "b"}, {"y": "c"}))
+        for depth in range(40)
+    }
+    with pytest.raises(CaseError, match="its data flow has more than 1000 steps"):
+        plan_data_flow({**configs, "e40": plain()}, "e0")
+
+
 def test_a_step_that_is_not_in_the_repository_is_refused() -> None:
     with pytest.raises(CaseError, match="b: the repository has no such model"):
         plan_data_flow({"a": ensemble(("b", {}, {}))}, "a")

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Final
 
 from tritonforge.errors import CaseError
 
 __all__ = ["DataFlow", "Step", "find_outermost", "plan_data_flow"]
+
+#: The most steps of a data flow: ensembles that contain ensembles twice grow without a bound.
+_MOST_STEPS: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,7 @@ def plan_data_flow(configs: Mapping[str, Any], model: str) -> DataFlow:
     Raises:
         CaseError: an ensemble has a step that is not in the repository, or that contains itself.
     """
-    leaves = _list_models(configs, model, ())
+    leaves = _list_models(configs, model)
     is_decoupled = any(configs[name].model_transaction_policy.decoupled for name in leaves)
     is_sequence = any(configs[name].HasField("sequence_batching") for name in leaves)
     if not configs[model].ensemble_scheduling.step:
@@ -83,16 +86,26 @@ def plan_data_flow(configs: Mapping[str, Any], model: str) -> DataFlow:
     return DataFlow(model, located, sources, is_sequence=is_sequence)
 
 
-def _list_models(configs: Mapping[str, Any], model: str, outer: tuple[str, ...]) -> list[str]:
-    """Return the models that answer a request to a model: itself, or the steps of an ensemble."""
-    if model in outer:
-        raise CaseError(f"{model}: the ensemble contains itself ({' -> '.join((*outer, model))})")
-    if model not in configs:
-        raise CaseError(f"{model}: the repository has no such model (expected {', '.join(configs) or 'none'})")
-    steps = [step.model_name for step in configs[model].ensemble_scheduling.step]
-    if not steps:
-        return [model]
-    return list(dict.fromkeys(leaf for step in steps for leaf in _list_models(configs, step, (*outer, model))))
+def _list_models(configs: Mapping[str, Any], model: str) -> list[str]:
+    """Return the models that answer a request to a model: itself, or the steps of an ensemble; each one once."""
+    leaves: list[str] = []
+    finished: set[str] = set()
+
+    def visit(name: str, outer: tuple[str, ...]) -> None:
+        if name in outer:
+            raise CaseError(f"{model}: the ensemble contains itself ({' -> '.join((*outer, name))})")
+        if name not in configs:
+            raise CaseError(f"{name}: the repository has no such model (expected {', '.join(configs) or 'none'})")
+        if name in finished:
+            return
+        steps = [step.model_name for step in configs[name].ensemble_scheduling.step]
+        for step in steps:
+            visit(step, (*outer, name))
+        finished.add(name)
+        leaves.extend([] if steps else [name])
+
+    visit(model, ())
+    return leaves
 
 
 def _list_steps(
@@ -105,6 +118,8 @@ def _list_steps(
             {name: tensors.get(tensor, f"{prefix}{tensor}") for name, tensor in mapping.items()}
             for mapping in (dict(step.input_map), dict(step.output_map))
         )
+        if sum(counts.values()) >= _MOST_STEPS:
+            raise CaseError(f"{model}: its data flow has more than {_MOST_STEPS} steps")
         plain = f"{prefix}{step.model_name}"
         counts[plain] = counts.get(plain, 0) + 1
         name = plain if counts[plain] == 1 else f"{plain}#{counts[plain]}"
