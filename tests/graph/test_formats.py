@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import struct
 import subprocess
@@ -10,6 +11,7 @@ import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
 
 import pytest
+import resvg_py
 
 from tests.support.checkout import ROOT
 from tests.support.graph_repositories import CALLING, HOSTILE, NESTED, PASSING, WRONG, build_chain
@@ -194,7 +196,16 @@ def test_an_outline_has_every_step_with_what_it_reads_and_writes() -> None:
     ]
 
 
-def test_a_png_has_two_pixels_for_one_and_text_without_fonts_of_the_system() -> None:
+def test_the_text_of_a_png_needs_no_font_of_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = render_png(GRAPHS["calling"])  # it has arrows
+    rasterize = resvg_py.svg_to_bytes
+    monkeypatch.setattr(resvg_py, "svg_to_bytes", functools.partial(rasterize, skip_system_fonts=True))
+    assert render_png(GRAPHS["calling"]) == image
+    svg = render_svg(GRAPHS["calling"], theme="light")
+    assert rasterize(svg_string=svg, zoom=2, skip_system_fonts=True) != image  # without any font
+
+
+def test_a_png_has_two_pixels_for_one() -> None:
     image = render_png(GRAPHS["nested"])
     svg = render_svg(GRAPHS["nested"])
     sizes = re.search(r'width="(\d+)" height="(\d+)"', svg)

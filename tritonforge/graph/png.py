@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib.resources import as_file, files
 from typing import Final
 
@@ -16,12 +17,15 @@ __all__ = ["render_png"]
 MAXIMAL_PIXELS: Final = 100_000_000
 #: Pixels of the image per pixel of the picture, so that text is sharp on dense screens.
 _SCALE: Final = 2
+#: What the fonts of this package do not have (tests/fixtures/make_fonts.py).
+_OTHER_CHARACTERS: Final = re.compile("[^\n -~\xa0-\u017f\u2013\u2014\u2026\u2190-\u2193\u2264\u2265]")
 
 
 def render_png(graph: Graph, *, theme: Theme = "auto", title: str = "") -> bytes:
     """Return a graph as a PNG image with two pixels for one of the SVG; "auto" is "light", as a PNG has one look.
 
-    Characters that DejaVu Sans's part in this package does not have are drawn with a font of the system, if any.
+    Latin text is drawn with the fonts of this package, so that the image is the same on every machine. A picture with
+    other characters is drawn with the fonts of the system, where it has some.
 
     Raises:
         MissingExtraError: the extra ``graph`` is not installed.
@@ -45,5 +49,6 @@ def render_png(graph: Graph, *, theme: Theme = "auto", title: str = "") -> bytes
             font_dirs=[str(folder)],
             font_family="DejaVu Sans",
             sans_serif_family="DejaVu Sans",
+            skip_system_fonts=not _OTHER_CHARACTERS.search(svg),
         )
     return bytes(image)
