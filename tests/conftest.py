@@ -31,6 +31,8 @@ LONGEST_FIRST = (
     "sagemaker/peers/test_sagemaker_sdk.py",
     "validation/test_differential.py",
     "end_to_end/test_digits.py",
+    "golden_tests/test_digits.py",
+    "golden_tests/test_suite.py",
     "repository/test_conversion.py",
     "transform/test_local_server.py",
     "serving/test_server.py",
