@@ -54,6 +54,7 @@ def test_a_flat_list_of_classes_is_that_of_the_only_row() -> None:
         ([], 'seven.json: expected an object such as {"inputs": {...}}, got []'),
         ("{", "seven.json: expected JSON: Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"),
         ('{"inputs": {"x": NaN}}', 'seven.json: expected JSON: NaN is not JSON; write the string "NaN"'),
+        ('{"inputs": {"x": 1e999}}', "seven.json: expected JSON: the number 1e999 is out of the range of FP64"),
         ('{"inputs": {"x": 1, "x": 2}}', 'seven.json: expected JSON: duplicate name "x"'),
         ("[" * 100_000, "seven.json: expected JSON: it is nested too deeply"),
         ({}, 'seven.json: inputs: missing. Write "inputs": {"INPUT": {"file": "image.png"}}.'),

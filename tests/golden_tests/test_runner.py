@@ -85,6 +85,7 @@ def test_the_responses_of_a_decoupled_model_are_recorded_in_order(
     assert list(read_recording(tmp_path)["outputs"])[-2:] == ["2/index", "2/piece"]  # Triton's order varies
     result = run(tmp_path, case, runner, "replay")
     assert result.status == "passed"
+    assert run(tmp_path, case, runner, "update").status == "passed"
     if model == "story":
         assert result.notes == ("story is not split into steps: repeat is decoupled and has any number of responses",)
 

@@ -100,7 +100,9 @@ def parse_json(text: str, where: str) -> Any:
         CaseError: the text is not such a document.
     """
     try:
-        return json.loads(text, object_pairs_hook=_build_object, parse_constant=_refuse_constant)
+        return json.loads(
+            text, object_pairs_hook=_build_object, parse_constant=_refuse_constant, parse_float=_parse_float
+        )
     except RecursionError as error:
         raise CaseError(f"{where}: expected JSON: it is nested too deeply") from error
     except ValueError as error:
@@ -261,6 +263,13 @@ def _build_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
             raise ValueError(f"duplicate name {_shorten(key)}")
         document[key] = value
     return document
+
+
+def _parse_float(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"the number {text[:40]} is out of the range of FP64")
+    return number
 
 
 def _refuse_constant(text: str) -> Any:
