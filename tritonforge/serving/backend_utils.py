@@ -97,7 +97,7 @@ class Tensor:
         return list(self._array.shape)
 
     def is_cpu(self) -> bool:
-        """Return True: there is no other memory here."""
+        """Return True: a tensor in this process is always in the CPU's memory."""
         return True
 
     def to_dlpack(self) -> Any:

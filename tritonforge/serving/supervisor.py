@@ -190,7 +190,9 @@ class _Children:
             elif pid not in self._reported:
                 self._reported.add(pid)
                 exited.append(self._describe_exit(pid, int(fields[_EXIT_CODE])))
-        for pid in [pid for pid in {*self._commands, *self._ended} if pid not in present]:
+        # A listing may miss a child: those of a thread that ends pass to another one.
+        missing = {*self._commands, *self._ended} - {*present}
+        for pid in [pid for pid in missing if not os.path.exists(f"/proc/{pid}")]:  # noqa: PTH110 - as in `_read`
             self._commands.pop(pid, None)
             self._ended.pop(pid, None)
             self._reported.discard(pid)
