@@ -1,9 +1,9 @@
 """A model of Triton's python backend in this process, for unit tests without a server.
 
 The model gets the backend's own ``triton_python_backend_utils`` from the wheel, and the classes of `backend_utils` for
-what is C++ in Triton's stub. Not as in the stub: there is no process, no shared memory and no GPU of its own, an
-exception of the model is raised as it is, and inputs and outputs are compared with the configuration as far as names
-and data types go, not dims.
+what is C++ in Triton's stub. Three things differ from the stub: the model runs in this process, without shared memory
+and GPU; its exceptions are raised unchanged; and inputs and outputs are compared with the configuration by name and
+data type, not by dims.
 """
 
 from __future__ import annotations

@@ -214,7 +214,7 @@ _MAX_AHEAD: Final = 4 << 20
 Part: TypeAlias = "bytes | tuple[bytes, int | None]"
 Entry: TypeAlias = tuple[Part, ...]
 
-#: The beginning of an entry, and a generator of the rest, None if there is no rest.
+#: The first buffers of an entry, and a generator of the others, None if these are all.
 _Begun: TypeAlias = "tuple[list[Buffer], Generator[Buffer, None, None] | None]"
 #: The same, and True if the next entry is available without a wait.
 Ahead: TypeAlias = "tuple[list[Buffer], Generator[Buffer, None, None] | None, bool]"
