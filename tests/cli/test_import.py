@@ -119,11 +119,13 @@ def test_broken_repositories_give_a_sentence_each(repository: Path) -> None:
     done = tritonforge("import", "model_repository", "--copy")
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
-        "error: m/config.pbtxt:1:17: Expected integer, got: x",
-        "e/1/secret: the link leads out of the repository. Put the file or directory there itself.",
+        "error: model_repository: m/config.pbtxt:1:17: Expected integer, got: x",
+        "model_repository: e/1/secret: the link leads out of the repository. Put the file or directory there itself.",
     ]
     assert [path.name for path in Path().iterdir()] == ["model_repository"]
     assert tritonforge("import", "nowhere").returncode == 2
+    Path("empty").mkdir()
+    assert tritonforge("import", "empty").stderr.startswith("error: empty: no models found (expected directories")
 
 
 def test_a_package_for_tensorflow_serving_is_imported_with_its_handlers(
@@ -154,7 +156,7 @@ package = TensorFlowServing([net], code="models/code")
     assert Path("models/code/inference.py").is_file()
     Path("pack/net/12/secret").symlink_to("/etc/passwd")
     done = tritonforge("import", "pack", "--force")
-    assert done.stderr.startswith("error: net/12/secret: the link leads out of the package.")
+    assert done.stderr.startswith("error: pack: net/12/secret: the link leads out of the package.")
 
 
 @pytest.mark.framework

@@ -64,6 +64,15 @@ def test_a_repository_without_models_and_a_broken_definition_are_a_sentence(repo
     assert json.loads(done.stdout)["error"]["message"].endswith("definition.py:1: ZeroDivisionError: division by zero")
 
 
+def test_no_server_is_started_for_cases_that_cannot_be_read(repository: Path, tmp_path: Path) -> None:
+    """The repository has no models, which a start of the server would refuse."""
+    cases = write_cases(tmp_path / "cases", "one")
+    (cases / "one.json").write_text("{")
+    done = tritonforge("test", str(repository), "--cases", str(cases))
+    assert (done.returncode, done.stderr) == (2, "")
+    assert done.stdout.startswith(f"ERROR one  {cases}/one.json: expected JSON: ")
+
+
 def test_a_server_that_does_not_answer_fails_every_case(repository: Path, tmp_path: Path) -> None:
     """Also which cases failed is stored, for --last-failed."""
     cases = write_cases(tmp_path / "cases", "one", "two")

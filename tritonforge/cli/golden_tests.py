@@ -27,7 +27,7 @@ from tritonforge.golden_tests.case_files import CaseDirectory
 from tritonforge.golden_tests.pictures import write_tensors
 from tritonforge.golden_tests.runner import EndpointRunner, RepositoryRunner
 from tritonforge.golden_tests.session import TestedPath, find_tested_path, open_runner
-from tritonforge.golden_tests.suite import CaseResult, Mode, run_case, select_cases
+from tritonforge.golden_tests.suite import CaseResult, Mode, list_unreadable_cases, run_case, select_cases
 from tritonforge.inference.client import Client
 
 __all__ = ["test"]
@@ -94,16 +94,18 @@ def test(
         names = [name for name in names if name in failed] or names
     mode: Mode = "update" if update else "record" if record else "replay"
     advice = f"record it: tritonforge test {path} --record" if cases is None else "record it with --record"
-    results: list[CaseResult] = []
+    by_name = list_unreadable_cases(directory, names)
+    readable = [name for name in names if name not in by_name]
     files: dict[str, list[str]] = {}
-    with steps() as progress, _open(tested, against, aws, timeout, progress) as runner:
-        progress.begin(f"running {format_count(len(names), 'case')}")
-        for index, name in enumerate(names):
-            progress.detail(f"{index + 1} of {len(names)}: {name}")
-            result = run_case(directory, name, runner, mode=mode, advice=advice)
-            results.append(result)
-            if report is not None and result.status in ("failed", "updated"):
-                files[name] = [str(file) for file in write_tensors(report, result)]
+    if readable:
+        with steps() as progress, _open(tested, against, aws, timeout, progress) as runner:
+            progress.begin(f"running {format_count(len(readable), 'case')}")
+            for index, name in enumerate(readable):
+                progress.detail(f"{index + 1} of {len(readable)}: {name}")
+                result = by_name[name] = run_case(directory, name, runner, mode=mode, advice=advice)
+                if report is not None and result.status in ("failed", "updated"):
+                    files[name] = [str(file) for file in write_tensors(report, result)]
+    results = [by_name[name] for name in names]
     _store_failures(directory, results)
     suite = SuiteReport(str(path) if against is None else against, str(tested.cases), results, files)
     if output_format == "text":

@@ -54,7 +54,7 @@ def import_definition(repository: Path, output: Path, *, is_copied: bool, force:
         tree, directory=_COPIES if is_copied else relative, title=f"Imported from the model repository {name}."
     )
     if imported.problems:
-        raise DefinitionError("\n".join(imported.problems))
+        raise DefinitionError("\n".join(f"{repository}: {problem}" for problem in imported.problems))
     try:
         if is_copied:
             _copy_files(repository, tree, imported, copies)

@@ -15,7 +15,7 @@ from tritonforge.golden_tests.evaluation import CaseAnswer, Difference, build_re
 from tritonforge.golden_tests.recordings import Recording
 from tritonforge.golden_tests.runner import EndpointRunner, RepositoryRunner
 
-__all__ = ["CaseResult", "Mode", "Status", "describe_step", "run_case", "select_cases"]
+__all__ = ["CaseResult", "Mode", "Status", "describe_step", "list_unreadable_cases", "run_case", "select_cases"]
 
 #: ``replay`` compares; ``record`` records the cases without a recording too; ``update`` records all that differ.
 Mode: TypeAlias = Literal["replay", "record", "update"]
@@ -91,6 +91,18 @@ def run_case(
     except (ConnectError, DecodeError) as error:
         result = CaseResult(name, "failed", message=str(error))
     return replace(result, seconds=time.perf_counter() - began)
+
+
+def list_unreadable_cases(directory: CaseDirectory, names: Sequence[str]) -> dict[str, CaseResult]:
+    """Return the results of the cases whose files are invalid, which needs no server, by name."""
+    results = {}
+    for name in names:
+        try:
+            directory.read_case(name)
+            directory.read_recording(name)
+        except CaseError as error:  # noqa: PERF203 - the other cases are run all the same
+            results[name] = CaseResult(name, "invalid", message=str(error))
+    return results
 
 
 def _run_case(
