@@ -173,7 +173,7 @@ def test_the_table_of_the_standard_library_is_that_of_this_python() -> None:
     ],
 )
 def test_an_import_is_checked_against_the_image(statement: str, image: str | None, codes_: list[str]) -> None:
-    """Modules that the image's Python lacks; nothing where the image is not one that NVIDIA or AWS publish."""
+    """Modules that the image's Python lacks; nothing where the image is not one that NVIDIA publishes."""
     assert codes(RULES, build_model(f"{statement}\n{ECHO}"), image=image) == codes_
 
 
@@ -426,6 +426,21 @@ def test_the_python_of_an_image_is_known() -> None:
     assert [find_image(tag).python for tag in tags] == [None, "3.10", "3.10", "3.12", "3.10", "3.12", "3.12"]
     assert not is_published("763104351884.dkr.ecr.us-east-1.amazonaws.com/sagemaker-tritonserver:24.09-py3")
     assert not is_published("123456789012.dkr.ecr.us-east-1.amazonaws.com/sagemaker-tritonserver:24.09-py3")
+
+
+def test_packages_of_aws_images_are_unknown() -> None:
+    """AWS does not document what it adds to the images of SageMaker."""
+    files = build_model(f"import torch\n{ECHO}")
+    assert codes("E841", files, image="24.09") == ["E841"]
+    assert codes("E841", files, image="24.09", target="sagemaker") == []
+    address = "763104351884.dkr.ecr.us-east-1.amazonaws.com/sagemaker-tritonserver:24.09-py3"
+    assert not is_published(address)
+    assert codes("E841", files, image=address) == []
+
+
+def test_a_file_that_raises_has_another_message_than_a_missing_class() -> None:
+    assert codes("E830", build_model("x = 1")) == ["E830"]
+    assert codes("E830", build_model("raise RuntimeError('the weights are missing')")) == []
 
 
 def test_a_decoupled_model_that_returns_responses_is_reported() -> None:
