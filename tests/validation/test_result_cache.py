@@ -122,7 +122,9 @@ def test_damaged_result_is_not_used(tmp_path: Path, cache: ResultCache) -> None:
     file = find_file(tmp_path)
     content = file.read_bytes()
     flipped = content[:-10] + bytes([content[-10] ^ 1]) + content[-9:]
-    for damaged in (b"", b"{}", bytes(100), content[:-1], flipped, b"\n" + content):
+    renamed = content.replace(b'"models": ["model"]', b'"models": ["modem"]')  # still valid JSON
+    assert renamed != content
+    for damaged in (renamed, b"", b"{}", bytes(100), content[:-1], flipped, b"\n" + content):
         file.write_bytes(damaged)
         assert cache.find(repository, Options()) is None
     file.write_bytes(content)

@@ -120,6 +120,13 @@ def test_ragged_inputs_and_batch_inputs_are_not_compared(tmp_path: Path) -> None
     assert find_own(tmp_path) == []
 
 
+def test_a_scalar_of_the_file_takes_dims_of_ones_with_a_batch_too(tmp_path: Path) -> None:
+    """onnxruntime.cc `ValidateInputs` compares no shape with a scalar's."""
+    for size, dims in ((8, "1"), (0, "1"), (0, "1, 1")):
+        write_model(tmp_path, make_config(size=size, dims=dims), SCALAR)
+        assert find_own(tmp_path) == []
+
+
 def test_an_optional_input_may_be_an_initializer(tmp_path: Path) -> None:
     """Such a model is triton-inference-server's qa/L0_initializer_as_input."""
     extra = '}, { name: "WEIGHT" data_type: TYPE_FP32 dims: [2, 3] optional: true }] output'
