@@ -145,6 +145,16 @@ def test_labels_of_classes_in_both_answers_are_compared() -> None:
     assert compare_labels({1: "one"}, {1: "two"}) == "class 1 is labelled 'two', before it was 'one'"
 
 
+def test_a_thumbnail_spreads_the_values_over_all_greys() -> None:
+    image = np.tile(np.linspace(-1, 1, 16, dtype=np.float32)[:, None, None], (1, 16, 1))
+    assert (thumbnail := draw_thumbnail(image)) is not None
+    assert thumbnail[:, 0, 0].tolist() == [17 * row for row in range(16)]
+    assert (darker := draw_thumbnail(image, limits=(-1.0, 3.0))) is not None
+    assert int(darker.max()) == 128
+    assert (flat := draw_thumbnail(np.ones((16, 16, 1), np.float32))) is not None
+    assert int(flat.max()) == 0
+
+
 def test_a_thumbnail_is_of_tensors_that_look_like_images() -> None:
     assert (thumbnail := draw_thumbnail(large(shape=(2, 299, 200, 3)))) is not None
     assert thumbnail.shape == (32, 32, 3)

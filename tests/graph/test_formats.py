@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 import struct
 import subprocess
@@ -57,6 +58,21 @@ def test_an_svg_has_light_colours_in_its_attributes_and_dark_ones_by_preference(
     assert "<style>" not in dark
     assert 'fill="#0d1117"' in dark
     assert re.sub(r' class="[^"]*"|<style>.*</style>\n', "", automatic) == light
+
+
+def test_an_edge_ends_where_its_head_begins() -> None:
+    """Heads point down, and their tip is at the box that the edge leads to."""
+    paths = [element.attrib["d"] for element in ET.fromstring(render_svg(GRAPHS["nested"])).iter(f"{SVG}path")]
+    heads = 0
+    for line, head in itertools.pairwise(paths):
+        if not head.endswith("Z"):
+            continue
+        heads += 1
+        x, y, _, back, _ = re.findall(r"[\d.]+", head)
+        numbers = re.findall(r"[\d.]+", line)
+        assert x in numbers, (line, head)
+        assert (float(numbers[-1]), float(back)) == (float(y) - 6, float(y) - 8), (line, head)
+    assert heads > 5
 
 
 def test_findings_are_visible_without_colour() -> None:

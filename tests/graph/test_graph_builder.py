@@ -60,7 +60,9 @@ def test_a_nested_ensemble_is_inside_its_step_and_only_models_that_no_other_uses
 def test_an_ensemble_that_is_used_often_is_drawn_once() -> None:
     graph = read(build_doubling(30))
     assert len(list(list_diagrams(graph.diagrams))) == 16
-    assert "steps: drawn once" in graph.diagrams[0].models[1].details
+    again = graph.diagrams[0].models[1]
+    assert "steps: drawn once" in again.details
+    assert (again.is_ensemble, again.inner) == (True, None)
 
 
 def test_an_ensemble_that_contains_itself_ends() -> None:
