@@ -19,11 +19,11 @@ from tests.support.graph_repositories import CALLING, HOSTILE, NESTED, PASSING, 
 from tests.support.rule_repositories import FIXTURES
 from tritonforge.escaping import escape_dot, escape_html, escape_mermaid
 from tritonforge.graph.dot import render_dot
+from tritonforge.graph.graph_reader import read_graph
 from tritonforge.graph.html_page import render_html
 from tritonforge.graph.mermaid import render_mermaid
 from tritonforge.graph.outline import render_outline
 from tritonforge.graph.png import render_png
-from tritonforge.graph.report import read_graph
 from tritonforge.graph.svg import render_svg
 from tritonforge.validation.tree import Tree
 
@@ -102,7 +102,7 @@ def test_every_repository_of_the_rules_is_drawn() -> None:
 def test_the_picture_is_byte_equal_in_another_process() -> None:
     script = (
         "from tests.support.graph_repositories import NESTED\n"
-        "from tritonforge.graph.report import read_graph\n"
+        "from tritonforge.graph.graph_reader import read_graph\n"
         "from tritonforge.graph.svg import render_svg\n"
         "from tritonforge.validation.tree import Tree\n"
         "print(render_svg(read_graph(Tree.of(NESTED))), end='')"

@@ -10,7 +10,7 @@ from tests.support.graph_repositories import CALLING, NESTED, WRONG, build_chain
 from tests.support.rule_repositories import INHERITED, e, m, step, x
 from tritonforge.errors import DefinitionError
 from tritonforge.graph.diagram import Diagram, Graph, describe_tensor, list_diagrams
-from tritonforge.graph.report import read_graph
+from tritonforge.graph.graph_reader import read_graph
 from tritonforge.validation.tree import Tree
 
 

@@ -12,10 +12,10 @@ from tests.support.graph_repositories import CALLING, NESTED, PASSING, WRONG, bu
 from tests.support.rule_repositories import x
 from tritonforge.errors import DefinitionError
 from tritonforge.graph import layering
+from tritonforge.graph.graph_reader import read_graph
 from tritonforge.graph.layering import Arc, Vertex, build_layering, count_crossings
 from tritonforge.graph.picture import draw_graph
 from tritonforge.graph.placement import Point, place
-from tritonforge.graph.report import read_graph
 from tritonforge.graph.shapes import Box, Picture
 from tritonforge.graph.text_widths import measure_text, shorten_text, wrap_text
 from tritonforge.validation.tree import Tree

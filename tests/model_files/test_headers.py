@@ -22,7 +22,7 @@ from tests.support import graphdefs
 from tritonforge.model_files.header import read_header
 from tritonforge.model_files.onnx_model import read_onnx
 from tritonforge.model_files.openvino_ir import read_openvino_ir
-from tritonforge.model_files.signature import TensorSpec
+from tritonforge.model_files.signature import UNSUPPORTED, TensorSpec
 from tritonforge.model_files.source import HeaderTooLargeError, ModelFileError, Source
 from tritonforge.model_files.tensorflow_graph import read_graphdef, read_saved_model
 from tritonforge.model_files.tensorrt_plan import read_tensorrt_plan
@@ -134,6 +134,15 @@ def test_an_openvino_ir_has_the_names_of_its_tensors() -> None:
         TensorSpec("scores", "TYPE_FP32", (-1, 3)),
         TensorSpec("mask", "TYPE_INT64", (1,)),
     )
+
+
+@pytest.mark.parametrize("edge", [b'from-layer="3" from-port="7"', b'from-layer="9" from-port="1"'])
+def test_an_output_of_an_openvino_ir_that_nothing_leads_to_is_unknown(edge: bytes) -> None:
+    content = (FILES / "openvino.xml").read_bytes()
+    damaged = content.replace(b'from-layer="3" from-port="1"', edge)
+    assert damaged != content
+    outputs = read_openvino_ir(Source.from_bytes(damaged)).signature.outputs
+    assert [(output.data_type, output.shape) for output in outputs if output.name != "mask"] == [(UNSUPPORTED, None)]
 
 
 def test_an_openvino_ir_with_a_document_type_is_refused() -> None:

@@ -68,7 +68,7 @@ def graph(
             raise click.UsageError(f"-o {output}: expected a name that ends in {', '.join(_SUFFIXES)}")
         output_format = _SUFFIXES[output.suffix.lower()]
     from tritonforge.graph.graph_builder import MAXIMAL_NODES, MAXIMAL_TEXT_NODES
-    from tritonforge.graph.report import read_graph
+    from tritonforge.graph.graph_reader import read_graph
 
     limit = MAXIMAL_TEXT_NODES if output_format in ("text", "json") else MAXIMAL_NODES
     tree = _read_tree(repository)

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from tritonforge.errors import DefinitionError
 from tritonforge.escaping import escape_html
 from tritonforge.graph.diagram import Graph
+from tritonforge.graph.graph_reader import read_graph
 from tritonforge.graph.html_page import render_notebook_html
-from tritonforge.graph.report import read_graph
 from tritonforge.graph.svg import render_svg
 from tritonforge.validation.tree import Tree
 

@@ -49,7 +49,7 @@ _SMALLEST: Final = _MEGABYTE
 
 
 @dataclass(frozen=True, slots=True)
-class Need:
+class MemoryNeed:
     """What the instances of one model take at least, in bytes: when they start, and after a full batch of each."""
 
     model: ModelView
@@ -146,14 +146,14 @@ def _runs_in_stub(context: Context, model: ModelView) -> bool:
     return model.parsed and not model.is_ensemble and (added or (row is not None and row.runs_in_stub))
 
 
-def measure_need(context: Context, model: ModelView, region: int) -> Need:
+def measure_need(context: Context, model: ModelView, region: int) -> MemoryNeed:
     """Return what the instances of a model take at least: every loaded version has its own."""
     instances = tensors = 0
     for count, has_gpu in _list_groups(context, model):
         instances += count
         tensors += count * max(region, _count_batch(model, has_gpu=has_gpu))
     versions = len(model.versions)
-    return Need(model, instances * versions, instances * versions * region, tensors * versions)
+    return MemoryNeed(model, instances * versions, instances * versions * region, tensors * versions)
 
 
 def _list_groups(context: Context, model: ModelView) -> Iterator[tuple[int, bool]]:
