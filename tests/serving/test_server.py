@@ -184,6 +184,15 @@ def test_a_port_in_use_is_named(echo: Path) -> None:
             Server(echo, default_model="first", **{**FREE, "grpc_port": port})
 
 
+def test_a_configuration_that_is_a_directory_is_named(tmp_path: Path) -> None:
+    """No request has been sent when tritonserver ends of it."""
+    (tmp_path / "m" / "1").mkdir(parents=True)
+    (tmp_path / "m" / "config.pbtxt").mkdir()
+    with pytest.raises(LaunchError, match="m/config.pbtxt is a directory") as caught, Server(tmp_path, **FREE):
+        pass
+    assert "2 GiB" not in str(caught.value)
+
+
 def test_a_missing_repository_is_named(tmp_path: Path) -> None:
     """A folder that is not there."""
     with pytest.raises(LaunchError, match="nowhere is not a directory"):

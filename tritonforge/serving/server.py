@@ -326,8 +326,11 @@ class Server(LocalServer):
         for name, port in self._ports.items():
             if taken is not None and port == taken:
                 return loopback.port_in_use_error(name, port)
-        if crash := server_log.explain_crash(log):
+        if self._ready and (crash := server_log.explain_crash(log)):
             return LaunchError(crash)
+        for config in () if self._ready else sorted(self.repository.glob("*/config.pbtxt")):
+            if config.is_dir():  # tritonserver dies of it without a word
+                return LaunchError(f"{config} is a directory (expected a file): tritonserver cannot start with it")
         # Once it was ready, errors in the log are those of requests.
         reasons = [] if self._ready else list(dict.fromkeys(server_log.find_reasons(log)))
         if self._exit is not None and not self._ready:
