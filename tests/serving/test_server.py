@@ -188,7 +188,7 @@ def test_a_configuration_that_is_a_directory_is_named(tmp_path: Path) -> None:
     """No request has been sent when tritonserver ends of it."""
     (tmp_path / "m" / "1").mkdir(parents=True)
     (tmp_path / "m" / "config.pbtxt").mkdir()
-    with pytest.raises(LaunchError, match="m/config.pbtxt is a directory") as caught, Server(tmp_path, **FREE):
+    with pytest.raises(LaunchError, match=r"m/config\.pbtxt is a directory") as caught, Server(tmp_path, **FREE):
         pass
     assert "2 GiB" not in str(caught.value)
 
