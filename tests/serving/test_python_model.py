@@ -128,6 +128,19 @@ def test_requests_to_other_models_are_answered_by_functions(tmp_path: Path) -> N
     assert not list(tmp_path.rglob("__pycache__"))
 
 
+def test_two_models_may_have_files_of_the_same_name(tmp_path: Path) -> None:
+    config, code = _CALLER[0], _CALLER[1].replace("FACTOR)", "__import__('beside').FACTOR)")
+    for name, factor in (("ten", 10), ("two", 2)):
+        write_model(tmp_path, name, config, code)
+        (tmp_path / name / "1" / "beside.py").write_text(f"FACTOR = {factor}\n")
+    models = {"double": lambda inputs: {"z": inputs["x"] * 2}}
+    with python_model(tmp_path / "ten", models=models) as ten, python_model(tmp_path / "two", models=models) as two:
+        assert ten.infer({"x": [3]})["y"].tolist() == [60]
+        assert two.infer({"x": [3]})["y"].tolist() == [12]
+        assert ten.infer({"x": [3]})["y"].tolist() == [60]
+    assert "beside" not in sys.modules
+
+
 def test_what_the_configuration_refuses_is_a_sentence(models: Path, tmp_path: Path) -> None:
     with python_model(models / "photo") as model:
         with pytest.raises(EncodeError, match="photo has no such input"):

@@ -65,7 +65,7 @@ class PythonModel:
         file = self.path / str(self.version) / (self.config["default_model_filename"] or "model.py")
         if not file.is_file():
             raise ArtifactError(f"{file}: file not found (expected the code of version {self.version})")
-        self._utils = _load_utils(models or {})
+        self._modules: dict[str, ModuleType] = {_UTILS: _load_utils(models or {})}
         with self._open_environment(file):
             module = _import(f"tritonforge_python_model_{self.name}", file)
             self._model = module.TritonPythonModel()
@@ -190,20 +190,30 @@ class PythonModel:
 
     @contextmanager
     def _open_environment(self, file: Path) -> Iterator[None]:
-        """Give the model its module and the directories that Triton's stub adds to ``sys.path``."""
-        previous, path = sys.modules.get(_UTILS), list(sys.path)
+        """Give the model its modules and the directories that Triton's stub adds to ``sys.path``.
+
+        Files of its directory that it imports are its own, as in a stub: another model never gets them by their names.
+        """
+        path, before = list(sys.path), dict(sys.modules)
         writes_bytecode, sys.dont_write_bytecode = sys.dont_write_bytecode, True
-        sys.modules[_UTILS] = self._utils
+        sys.modules.update(self._modules)
         sys.path += [str(file.parent), str(file.parent.parent)]  # pb_stub.cc, Stub::Initialize
         try:
             yield
         finally:
             sys.path[:] = path
             sys.dont_write_bytecode = writes_bytecode
-            if previous is None:
-                sys.modules.pop(_UTILS, None)
-            else:
-                sys.modules[_UTILS] = previous
+            imported = {name: module for name, module in sys.modules.items() if before.get(name) is not module}
+            self._modules.update((name, module) for name, module in imported.items() if self._is_own(module))
+            for name in imported.keys() & self._modules.keys():
+                if name in before:
+                    sys.modules[name] = before[name]
+                else:
+                    del sys.modules[name]
+
+    def _is_own(self, module: ModuleType) -> bool:
+        origin = getattr(module, "__file__", None)
+        return origin is not None and Path(origin).is_relative_to(self.path)
 
 
 def _read_config(path: Path) -> dict[str, Any]:
