@@ -15,6 +15,9 @@ PACKAGE = ROOT / "tritonforge"
 #: The packages from the top down. A package imports itself and those below it; those of the last row are equal.
 PACKAGES = (
     ("cli",),
+    ("web_console",),
+    ("tuning",),
+    ("profiling",),
     ("golden_tests",),
     ("emulator",),
     ("sagemaker",),

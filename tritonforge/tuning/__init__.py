@@ -1,0 +1,1 @@
+"""The search for batching, instances and threads on the real server."""
