@@ -5,13 +5,13 @@ Steps of nested ensembles are steps too. What a Python model requests itself (BL
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from tritonforge.errors import CaseError
 
-__all__ = ["DataFlow", "Step", "find_outermost", "plan_data_flow"]
+__all__ = ["DataFlow", "Step", "find_outermost", "list_steps", "plan_data_flow"]
 
 #: The most steps of a data flow: ensembles that contain ensembles twice grow without a bound.
 _MOST_STEPS: Final = 1000
@@ -75,15 +75,40 @@ def plan_data_flow(configs: Mapping[str, Any], model: str) -> DataFlow:
         names = ", ".join(name for name in leaves if configs[name].model_transaction_policy.decoupled)
         reason = f"{model} is not split into steps: {names} is decoupled and has any number of responses"
         return DataFlow(model, is_decoupled=True, is_sequence=is_sequence, reason=reason)
+    steps = _locate_steps(configs, model)
+    producers = _name_producers(steps)
+    sources = {output.name: producers.get(output.name, output.name) for output in configs[model].output}
+    return DataFlow(model, steps, sources, is_sequence=is_sequence)
+
+
+def list_steps(configs: Mapping[str, Any], model: str) -> tuple[Step, ...]:
+    """Return the steps of a model in the order of its data flow, also of one with decoupled steps.
+
+    The only step of a model that is not an ensemble is the model itself, without tensors.
+
+    Raises:
+        CaseError: an ensemble has a step that is not in the repository, or that contains itself.
+    """
+    _list_models(configs, model)
+    if not configs[model].ensemble_scheduling.step:
+        return (Step(model, model, "", {}, {}),)
+    return _locate_steps(configs, model)
+
+
+def _locate_steps(configs: Mapping[str, Any], model: str) -> tuple[Step, ...]:
+    """Return the steps of an ensemble with the sources of their inputs."""
     counts: dict[str, int] = {}
     steps = _sort_steps(_list_steps(configs, model, prefix="", tensors={}, counts=counts))
-    producers = {tensor: f"{step.name}.{output}" for step in steps for output, tensor in step.outputs.items()}
-    located = tuple(
+    producers = _name_producers(steps)
+    return tuple(
         replace(step, sources={name: producers.get(tensor, tensor) for name, tensor in step.inputs.items()})
         for step in steps
     )
-    sources = {output.name: producers.get(output.name, output.name) for output in configs[model].output}
-    return DataFlow(model, located, sources, is_sequence=is_sequence)
+
+
+def _name_producers(steps: Sequence[Step]) -> dict[str, str]:
+    """Return the ``step.output`` that makes each tensor of the data flow."""
+    return {tensor: f"{step.name}.{output}" for step in steps for output, tensor in step.outputs.items()}
 
 
 def _list_models(configs: Mapping[str, Any], model: str) -> list[str]:

@@ -1,0 +1,229 @@
+"""How the time of a request adds up by steps, and which step is the bottleneck."""
+
+from typing import Any
+
+import pytest
+from google.protobuf import text_format
+
+from tritonforge.profiling.bottleneck import find_bottleneck
+from tritonforge.profiling.statistics import BatchStatistics, Duration, ModelStatistics, ServerStatistics
+from tritonforge.profiling.step_times import RequestTime, compute_request_time, count_instances
+from tritonforge.triton.schema import new_model_config
+
+
+def config(text: str) -> Any:
+    return text_format.Parse(text, new_model_config())
+
+
+def ensemble(*steps: str) -> Any:
+    """An ensemble whose steps are written as ``model: input -> output``, with the tensors of inputs joined by ``+``."""
+    parts = []
+    for step in steps:
+        model, flow = step.split(": ")
+        sources, target = flow.split(" -> ")
+        first, *others = sources.split("+")
+        inputs = "".join(
+            f'input_map {{ key: "IN{index or ""}" value: "{tensor}" }}'
+            for index, tensor in enumerate(sources.split("+"))
+        )
+        parts.append(f'step {{ model_name: "{model}" {inputs} output_map {{ key: "OUT" value: "{target}" }} }}')
+    outputs = 'output { name: "OUT" data_type: TYPE_FP32 dims: 1 }'
+    return config(f'platform: "ensemble" {outputs} ensemble_scheduling {{ {" ".join(parts)} }}')
+
+
+def measured(
+    requests: int = 100,
+    *,
+    queue: float = 0.0,
+    infer: float = 1.0,
+    copy_in: float = 0.0,
+    copy_out: float = 0.0,
+    batch: int = 1,
+    total: float | None = None,
+) -> dict[str, Any]:
+    """The statistics of a model whose requests took these milliseconds."""
+
+    def times(value: float, count: int = requests) -> Duration:
+        return Duration(count, round(value * count * 1e6))
+
+    runs = requests // batch
+    return {
+        "success": times(queue + infer + copy_in + copy_out if total is None else total),
+        "queue": times(queue),
+        "compute_input": times(copy_in),
+        "compute_infer": times(infer),
+        "compute_output": times(copy_out),
+        "batches": (BatchStatistics(batch, times(copy_in, runs), times(infer, runs), times(copy_out, runs)),),
+    }
+
+
+def statistics(**models: dict[str, Any]) -> ServerStatistics:
+    return {(name, "1"): ModelStatistics(name, "1", **values) for name, values in models.items()}
+
+
+def measure(configs: dict[str, Any], *, seconds: float = 1.0, **models: dict[str, Any]) -> RequestTime:
+    return compute_request_time(configs, next(iter(configs)), statistics(**models), seconds=seconds)
+
+
+PLAIN = config('backend: "python" instance_group { count: 1 }')
+
+
+def test_the_time_of_an_ensemble_is_its_steps_and_its_own_time() -> None:
+    configs = {"both": ensemble("a: IN -> t", "b: t -> OUT"), "a": PLAIN, "b": PLAIN}
+    times = measure(configs, both=measured(total=20), a=measured(infer=5, queue=1), b=measured(infer=10, copy_out=2))
+    assert [(step.name, step.begin, step.end) for step in times.steps] == [("a", 0.0, 6.0), ("b", 6.0, 18.0)]
+    assert times.overhead == pytest.approx(2.0)
+    assert [step.utilization for step in times.steps] == pytest.approx([0.5, 1.2])
+
+
+def test_the_critical_path_takes_the_slower_of_parallel_branches() -> None:
+    configs = {
+        "fork": ensemble("a: IN -> t", "b: t -> u", "c: t -> v", "d: u+v -> OUT"), "a": PLAIN, "b": PLAIN, "c": PLAIN,
+        "d": PLAIN,
+    }  # fmt: skip
+    times = measure(
+        configs, fork=measured(total=33), a=measured(infer=1), b=measured(infer=3), c=measured(infer=30),
+        d=measured(infer=1),
+    )  # fmt: skip
+    assert [step.name for step in times.critical_path] == ["a", "c", "d"]
+    assert times.overhead == pytest.approx(1.0)
+
+
+def test_nested_ensembles_have_steps_and_a_time_of_their_own() -> None:
+    configs = {
+        "outer": ensemble("a: IN -> t", "inner: t -> OUT"), "a": PLAIN,
+        "inner": ensemble("b: IN -> u", "c: u -> OUT"), "b": PLAIN, "c": PLAIN,
+    }  # fmt: skip
+    times = measure(
+        configs, outer=measured(total=16), a=measured(infer=1), inner=measured(total=14), b=measured(infer=4),
+        c=measured(infer=8),
+    )  # fmt: skip
+    assert [step.name for step in times.steps] == ["a", "inner/b", "inner/c"]
+    outer, inner = times.ensembles
+    assert (outer.name, outer.overhead) == ("outer", pytest.approx(3.0))
+    assert (inner.name, inner.model, inner.overhead) == ("inner", "inner", pytest.approx(2.0))
+
+
+def test_a_model_that_is_not_an_ensemble_is_its_own_step() -> None:
+    times = measure({"a": PLAIN}, a=measured(infer=5))
+    assert [(step.name, step.is_critical) for step in times.steps] == [("a", True)]
+    assert (times.ensembles, times.overhead) == ((), 0.0)
+
+
+def test_requests_from_elsewhere_are_stated() -> None:
+    configs = {"both": ensemble("a: IN -> t", "b: t -> OUT"), "a": PLAIN, "b": PLAIN}
+    times = measure(configs, both=measured(), a=measured(200), b=measured(105))
+    assert [step.other_requests for step in times.steps] == [100, 0]
+
+
+def test_means_count_requests_that_the_response_cache_answered() -> None:
+    model = ModelStatistics(
+        "a",
+        success=Duration(100, 20_000_000),
+        compute_infer=Duration(10, 10_000_000),
+        cache_hit=Duration(90),
+        cache_miss=Duration(10),
+    )
+    (step,) = compute_request_time({"a": PLAIN}, "a", {("a", "1"): model}, seconds=1).steps
+    assert (step.compute_infer, step.total, step.cache_hits) == (0.1, 0.2, 0.9)
+
+
+def test_instances_are_those_of_all_groups_on_all_gpus() -> None:
+    assert count_instances(config("instance_group { count: 2 gpus: [0, 1] } instance_group { count: 3 }")) == 7
+    assert count_instances(config("")) == 1
+
+
+def test_nothing_is_named_without_requests() -> None:
+    assert find_bottleneck(measure({"a": PLAIN}), {"a": PLAIN}) is None
+
+
+def find_kind(text: str, *, latency: float | None = None, seconds: float = 1.0, **values: Any) -> tuple[str, str]:
+    """The kind and the sentence of the bottleneck of a model of this configuration."""
+    configs = {"a": config(text)}
+    found = find_bottleneck(measure(configs, seconds=seconds, a=measured(**values)), configs, latency=latency)
+    assert found is not None
+    return found.kind, " ".join([found.sentence, *found.advice])
+
+
+def test_busy_instances_are_a_queue() -> None:
+    kind, text = find_kind("instance_group { count: 1 } max_batch_size: 8", queue=70, infer=10)
+    assert kind == "queue"
+    assert "its 1 instance is busy 100% of the time" in text
+    assert "dynamic_batching" in text
+
+
+def test_full_batches_are_stated() -> None:
+    _, text = find_kind("max_batch_size: 4 dynamic_batching {}", queue=70, infer=40, batch=4)
+    assert "a larger max_batch_size (4 now)" in text
+
+
+def test_idle_instances_and_a_long_delay_are_a_delay() -> None:
+    text = "max_batch_size: 8 dynamic_batching { max_queue_delay_microseconds: 50000 }"
+    kind, sentence = find_kind(text, queue=50, infer=1)
+    assert kind == "delay"
+    assert "max_queue_delay_microseconds: 50000" in sentence
+
+
+def test_idle_instances_and_resources_are_the_rate_limiter() -> None:
+    text = 'instance_group { count: 2 rate_limiter { resources { name: "lock" count: 1 } } }'
+    kind, sentence = find_kind(text, queue=50, infer=1)
+    assert kind == "rate_limiter"
+    assert "until they get lock" in sentence
+
+
+def test_idle_instances_and_sequences_are_slots() -> None:
+    assert find_kind("max_batch_size: 1 sequence_batching {}", queue=50, infer=1)[0] == "sequence"
+
+
+def test_copies_are_named_by_their_side() -> None:
+    assert find_kind("", copy_in=9, infer=1)[0] == "input"
+    assert find_kind("", copy_out=9, infer=1)[0] == "output"
+    assert find_kind("", infer=9)[0] == "compute"
+
+
+def test_what_passes_outside_of_the_core_is_transfer() -> None:
+    kind, sentence = find_kind("", infer=2, latency=30.0)
+    assert kind == "transfer"
+    assert sentence.startswith("28.0 ms of 30.0 ms (93%)")
+
+
+def test_the_time_between_steps_is_overhead() -> None:
+    configs = {"both": ensemble("a: IN -> t", "b: t -> OUT"), "a": PLAIN, "b": PLAIN}
+    times = measure(configs, both=measured(total=20), a=measured(infer=5), b=measured(infer=4))
+    found = find_bottleneck(times, configs)
+    assert found is not None
+    assert (found.kind, found.step, found.milliseconds) == ("overhead", "both", pytest.approx(11.0))
+
+
+def test_a_python_model_that_waits_for_other_models_is_named_with_them() -> None:
+    configs = {"both": ensemble("a: IN -> t", "b: t -> OUT"), "a": PLAIN, "b": PLAIN, "inner": PLAIN}
+    times = measure(
+        configs, both=measured(total=30), a=measured(infer=2), b=measured(infer=22), inner=measured(400, infer=5)
+    )
+    found = find_bottleneck(times, configs)
+    assert found is not None
+    assert (found.kind, found.step) == ("calls", "b")
+    assert "4 x inner (20.0 ms)" in found.sentence
+
+
+def test_a_called_ensemble_is_listed_without_its_steps() -> None:
+    configs = {"a": PLAIN, "inner": ensemble("b: IN -> t", "c: t -> OUT"), "b": PLAIN, "c": PLAIN}
+    times = measure(configs, a=measured(infer=20), inner=measured(total=18), b=measured(infer=9), c=measured(infer=9))
+    assert [(called.model, called.calls) for called in times.called] == [("inner", 1.0)]
+
+
+def test_executions_that_take_longer_under_load_are_contention() -> None:
+    configs = {"a": config('backend: "python" instance_group { count: 4 }')}
+    alone = measure(configs, a=measured(infer=10))
+    found = find_bottleneck(measure(configs, a=measured(queue=100, infer=40)), configs, baseline=alone)
+    assert found is not None
+    assert found.kind == "contention"
+    assert "4.0 times as long as without load" in found.sentence
+
+
+def test_a_larger_batch_that_takes_longer_is_not_contention() -> None:
+    configs = {"a": config("instance_group { count: 2 } max_batch_size: 8 dynamic_batching {}")}
+    alone = measure(configs, a=measured(infer=10))
+    found = find_bottleneck(measure(configs, a=measured(queue=100, infer=40, batch=4)), configs, baseline=alone)
+    assert found is not None
+    assert found.kind == "queue"
