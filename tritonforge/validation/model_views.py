@@ -21,7 +21,7 @@ from tritonforge.validation.python_source import may_complete
 from tritonforge.validation.tree import MAXIMAL_TEXT, Tree
 
 __all__ = ["PLAIN_DIRECTORIES", "Inferred", "Policy", "VersionName", "build_context",
-           "infer_backend", "read_policy", "read_version"]  # fmt: skip
+           "build_view", "infer_backend", "read_policy", "read_version"]  # fmt: skip
 
 #: Directories of a model that are not versions (model_lifecycle.cc `VersionsToLoad`).
 PLAIN_DIRECTORIES: Final = ("warmup", "initial_state", "configs")
@@ -35,8 +35,15 @@ _LIBTORCH, _AOTI = BACKENDS["pytorch"].platforms
 _STOLL: Final = re.compile(r"[ \t\n\v\f\r]*([+-]?[0-9]+)")
 
 
-def build_context(tree: Tree, options: Options = Options()) -> Context:  # noqa: B008 - frozen
+def build_context(
+    tree: Tree,
+    options: Options = Options(),  # noqa: B008 - frozen
+    *,
+    view_builder: Callable[[Context, str], ModelView] | None = None,
+) -> Context:
     """Return the context of a tree: a view of every directory in it, each of which the server takes for a model.
+
+    ``view_builder`` is called instead of `build_view`, with a context without models, and a name.
 
     Raises:
         DefinitionError: the image, the instance type, or the target or its version is unknown.
@@ -49,11 +56,13 @@ def build_context(tree: Tree, options: Options = Options()) -> Context:  # noqa:
         gpus = 0
     default_model = (options.environment or {}).get("SAGEMAKER_TRITON_DEFAULT_MODEL_NAME")
     load_models = options.load_models or ([default_model] if default_model else None)
+    build = view_builder or build_view
     context = Context(tree, {}, replace(options, gpus=gpus, load_models=load_models), image, serving)
-    return replace(context, models={name: _build_view(context, name) for name in tree.subdirectories()})
+    return replace(context, models={name: build(context, name) for name in tree.subdirectories()})
 
 
-def _build_view(context: Context, name: str) -> ModelView:
+def build_view(context: Context, name: str) -> ModelView:
+    """Return the view of a directory; of the context, tree, options and release are used."""
     tree, config_name = context.tree, context.options.model_config_name
     config_path = f"{name}/config.pbtxt"
     if config_name and tree.kind(f"{name}/configs/{config_name}.pbtxt") != "missing":

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from typing import TypeAlias
 
 from tritonforge.validation.context import Context, ModelView
 from tritonforge.validation.findings import Finding, sort_findings
@@ -11,7 +12,10 @@ from tritonforge.validation.registry import Stage, list_checks
 from tritonforge.validation.rules.backend_files import CODES_OF_BACKENDS
 from tritonforge.validation.rules.ensemble_models import EnsembleChecker, Failure, select_models
 
-__all__ = ["run_checks"]
+__all__ = ["ModelCheck", "check_model", "run_checks"]
+
+#: Checks a model in some stages, as `check_model` does.
+ModelCheck: TypeAlias = Callable[[Context, ModelView, "tuple[Stage, ...]"], "list[Finding]"]
 
 #: The stages of a model that the server reads. The text must be valid for those of the second row, and for loading.
 _READ = (Stage.DIRECTORY, Stage.TEXT)
@@ -21,14 +25,19 @@ _LOAD = (
 )  # fmt: skip
 
 
-def run_checks(context: Context, *, is_tfs_package: bool) -> list[Finding]:
+def check_model(context: Context, model: ModelView, stages: tuple[Stage, ...]) -> list[Finding]:
+    """Return the findings of the stages about one model, in the order of the checks."""
+    return [finding for stage in stages for check in list_checks(stage) for finding in check(context, model)]
+
+
+def run_checks(context: Context, *, is_tfs_package: bool, check_model: ModelCheck = check_model) -> list[Finding]:
     """Return every finding, sorted by place. Nothing that the tree holds makes it raise."""
     if is_tfs_package:
         return sort_findings(finding for check in list_checks(Stage.PACKAGE) for finding in check(context))
-    return sort_findings(_check_repository(context))
+    return sort_findings(_check_repository(context, check_model))
 
 
-def _check_repository(context: Context) -> Iterator[Finding]:
+def _check_repository(context: Context, check_model: ModelCheck) -> Iterator[Finding]:
     names = select_models(context)
     context = replace(context, models={name: context.models[name] for name in names if name in context.models})
     for check in list_checks(Stage.REPOSITORY):
@@ -37,12 +46,12 @@ def _check_repository(context: Context) -> Iterator[Finding]:
     failures: dict[str, Failure] = {}
     loading: dict[str, list[Finding]] = {}
     for model in models:
-        findings = _check_model(context, model, _READ)
+        findings = check_model(context, model, _READ)
         if model.parsed:
-            findings += _check_model(context, model, _READ_CONFIG)
+            findings += check_model(context, model, _READ_CONFIG)
         yield from findings
         _note_failure(failures, model, "poll", findings)
-        loading[model.name] = _check_model(context, model, _LOAD) if model.parsed else []
+        loading[model.name] = check_model(context, model, _LOAD) if model.parsed else []
         if not model.is_ensemble:
             yield from loading[model.name]
             _note_failure(failures, model, "load", loading[model.name])
@@ -61,10 +70,6 @@ def _check_repository(context: Context) -> Iterator[Finding]:
             yield from loading[model.name]
     for check in list_checks(Stage.LOADED):
         yield from check(context)
-
-
-def _check_model(context: Context, model: ModelView, stages: Iterable[Stage]) -> list[Finding]:
-    return [finding for stage in stages for check in list_checks(stage) for finding in check(context, model)]
 
 
 def _note_failure(failures: dict[str, Failure], model: ModelView, stage: str, findings: Iterable[Finding]) -> None:

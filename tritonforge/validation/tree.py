@@ -108,6 +108,11 @@ class Tree:
                 entries[path] = Entry("file", len(data), content=data)
         return cls(entries)
 
+    @property
+    def has_links(self) -> bool:
+        """True if a path of the tree is a link."""
+        return self._linked
+
     def real(self, path: str) -> str | None:
         """Return the path without links; None where it is missing or leaves the tree."""
         if not self._linked and ".." not in path:
