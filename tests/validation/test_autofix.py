@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from tritonforge.validation.autofix import apply_fixes
-from tritonforge.validation.fixes import find_fixes, with_files
 from tritonforge.validation.findings import Finding
+from tritonforge.validation.fixes import find_fixes, with_files
 from tritonforge.validation.tree import Tree
 
 LEAF = 'name: "leaf"\nbackend: "python"\n'

@@ -71,7 +71,7 @@ class IncrementalValidator:
         is_whole = is_package or tree.has_links or self._selects_models
         changed = None if is_whole else _find_changes(self._tree, tree)
         if changed is None:
-            self._forget()
+            self._clear()
             context = Context(tree, options=self._options) if is_package else build_context(tree, self._options)
             return Validation(context, self._select(run_checks(context, is_tfs_package=is_package)))
         self._changed = changed
@@ -79,7 +79,7 @@ class IncrementalValidator:
             context = build_context(tree, self._options, view_builder=self._build_view)
             findings = run_checks(context, is_tfs_package=False, check_model=self._check_model)
         except BaseException:
-            self._forget()
+            self._clear()
             raise
         self._tree = tree
         self._views = {name: stored for name, stored in self._views.items() if name in context.models}
@@ -89,7 +89,7 @@ class IncrementalValidator:
     def _select(self, findings: Sequence[Finding]) -> Sequence[Finding]:
         return tuple(finding for finding in findings if finding.code not in self._options.exempt)
 
-    def _forget(self) -> None:
+    def _clear(self) -> None:
         self._tree = Tree({})
         self._views.clear()
         self._findings.clear()

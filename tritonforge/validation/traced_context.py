@@ -1,6 +1,6 @@
 """A context that notes what a check looks at, so that its findings can be kept while that stays the same. No I/O.
 
-What is noted is the name of a directory of the repository: a model. `REPOSITORY` stands for the list of these
+What is noted is the name of a directory of the repository: a model. `REPOSITORY` is the list of these
 directories, and `EVERYTHING` for all that is in them.
 """
 
