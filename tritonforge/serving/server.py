@@ -39,6 +39,9 @@ __all__ = ["ModelStatus", "Server", "restrict_http_apis"]
 #: Seconds that tritonserver waits for requests in flight; a client's idle connection makes it wait this long too.
 _EXIT_TIMEOUT: Final = 3
 
+#: The header without which models are not loaded over HTTP; its name is advice, since the refusal quotes it.
+_LOAD_HEADER: Final = "use-grpc-to-load-models"
+
 #: Bytes of the response cache, for models that use it.
 _CACHE_SIZE: Final = 64 * 2**20
 
@@ -124,6 +127,7 @@ class Server(LocalServer):
         self._death: ModelDeath | None = None
         self._exit: ChildExit | None = None
         self._ready = False
+        self._control_headers: dict[str, str] = {}
         self._address = loopback.choose_unguessable_address() if unguessable else loopback.HOST
         #: The models that tritonserver is started with by name; None where it loads all of its repository.
         self._loaded = sorted(self._configs.keys() & requested) if is_partial and (unguessable or multi_model) else None
@@ -191,6 +195,11 @@ class Server(LocalServer):
         """Address of the Prometheus metrics; None when they are off."""
         url = self._build_url("metrics")
         return None if url is None else url + "/metrics"
+
+    @property
+    def model_control_headers(self) -> Mapping[str, str]:
+        """The header with which this server's HTTP API loads and unloads models; empty where it does not."""
+        return dict(self._control_headers)
 
     @property
     def ports(self) -> Mapping[str, int | None]:
@@ -280,6 +289,7 @@ class Server(LocalServer):
                     command.append(f"--{name}-address={self._address}")
         if self._ports["http"] is not None:
             secret, explicit = secrets.token_hex(16), self._loaded is not None
+            self._control_headers = {_LOAD_HEADER: secret} if explicit else {}
             command += restrict_http_apis(secret, explicit=explicit, allow_client_shm=allow_client_shm)
         if any(repository_overlay.has_response_cache(config) for config in self._configs.values()):
             command.append(f"--cache-config=local,size={_CACHE_SIZE}")
@@ -368,7 +378,7 @@ def restrict_http_apis(secret: str, *, explicit: bool, allow_client_shm: bool) -
     ['--http-restricted-api=trace,logging:use-grpc-for-trace-and-log-settings=x']
     """
     if explicit:
-        yield f"--http-restricted-api=model-repository:use-grpc-to-load-models={secret}"
+        yield f"--http-restricted-api=model-repository:{_LOAD_HEADER}={secret}"
     if not allow_client_shm:
         yield f"--http-restricted-api=shared-memory:restart-with-allow-client-shm-or-use-grpc={secret}"
     yield f"--http-restricted-api=trace,logging:use-grpc-for-trace-and-log-settings={secret}"

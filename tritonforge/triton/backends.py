@@ -51,9 +51,12 @@ class Backend:
     ``is_compiled`` is True for a C++ library of that image, which a Python file cannot replace; ``opens_file`` where
     every version must hold the file (DALI has a fallback); ``runs_in_stub`` where a Python stub runs the model on
     every server; ``checks_texts`` where it calls `ValidateStringBuffer` (backend_common.cc, r24.10) on its inputs.
-    ``package`` is the Python package on which tritonforge's own implementation runs it locally ("" for none),
-    and ``extra`` the extra of tritonforge that installs it; ``needs_stand_in`` where `validate --with-server` replaces
-    the backend, since it opens files or is not in the wheel.
+    ``package`` is the Python package on which tritonforge's own implementation runs it locally ("" for none), and
+    ``extra`` the extra of tritonforge that installs it; ``needs_stand_in`` where `validate --with-server` replaces the
+    backend, since it opens files or is not in the wheel. ``thread_parameters`` are the parameters of a configuration
+    that set its threads on the CPU; ``default_instances`` is the number of instances on the CPU where a configuration
+    has none (core src/model_config_utils.cc `SetDefaultInstanceCount`); ``limits_batch`` is True where the model's file
+    holds the largest batch that it takes.
     """
 
     name: str
@@ -69,6 +72,9 @@ class Backend:
     package: str = ""
     extra: str = ""
     needs_stand_in: bool = False
+    thread_parameters: tuple[str, ...] = ()
+    default_instances: int = 1
+    limits_batch: bool = False
 
     @property
     def is_local(self) -> bool:
@@ -100,26 +106,31 @@ class Backend:
 _ROWS: Final = (
     Backend(name="tensorflow", completion="file", images=TENSORFLOW, is_inferred=True, is_compiled=True,
             opens_file=True, checks_texts=True, needs_stand_in=True, package="tensorflow", extra="tensorflow",
+            thread_parameters=("TF_NUM_INTRA_THREADS", "TF_NUM_INTER_THREADS"), default_instances=2,
             platforms=(Platform("tensorflow_savedmodel", "model.savedmodel"),
                        Platform("tensorflow_graphdef", "model.graphdef", has_signature=False))),
     Backend(name="tensorrt", platforms=(Platform("tensorrt_plan", "model.plan"),), completion="file",
-            images=_EVERY_RELEASE, is_inferred=True, is_compiled=True, opens_file=True, needs_stand_in=True),
+            images=_EVERY_RELEASE, is_inferred=True, is_compiled=True, opens_file=True, needs_stand_in=True,
+            limits_batch=True),
     Backend(name="onnxruntime", platforms=(Platform("onnxruntime_onnx", "model.onnx"),), completion="undeclared",
             images=_EVERY_RELEASE, is_inferred=True, is_compiled=True, opens_file=True, checks_texts=True,
-            needs_stand_in=True, package="onnxruntime", extra="onnxruntime"),
+            needs_stand_in=True, package="onnxruntime", extra="onnxruntime",
+            thread_parameters=("intra_op_thread_count", "inter_op_thread_count"), default_instances=2),
     Backend(name="openvino", own_filename="model.xml", completion="file", images=_EVERY_RELEASE, is_inferred=True,
-            is_compiled=True, opens_file=True, needs_stand_in=True, package="openvino", extra="openvino"),
+            is_compiled=True, opens_file=True, needs_stand_in=True, package="openvino", extra="openvino",
+            thread_parameters=("INFERENCE_NUM_THREADS",)),
     Backend(name="pytorch", completion="never", images=_EVERY_RELEASE, is_inferred=True, is_compiled=True,
             opens_file=True, needs_stand_in=True, package="torch", extra="pytorch",
+            thread_parameters=("INTRA_OP_THREAD_COUNT", "INTER_OP_THREAD_COUNT"),
             platforms=(Platform("pytorch_libtorch", "model.pt"),
                        Platform("torch_aoti", "model.pt2", releases=TORCH_AOTI))),
     Backend(name="python", own_filename="model.py", completion="code", images=_EVERY_RELEASE, is_inferred=True,
             is_compiled=True, opens_file=True, runs_in_stub=True, checks_texts=True),
     Backend(name="dali", own_filename="model.dali", completion="file", images=_EVERY_RELEASE, is_compiled=True,
-            needs_stand_in=True, package="nvidia.dali", extra="dali"),
+            needs_stand_in=True, package="nvidia.dali", extra="dali", thread_parameters=("num_threads",)),
     Backend(name="identity", completion="never", images=_EVERY_RELEASE, is_compiled=True),
     Backend(name="fil", completion="never", images=_EVERY_RELEASE, needs_stand_in=True, package="treelite",
-            extra="fil"),
+            extra="fil", thread_parameters=("cpu_nthread",)),
     Backend(name="repeat", images=_EVERY_RELEASE),
     Backend(name="square", images=_EVERY_RELEASE),
     Backend(name="vllm", runs_in_stub=True, needs_stand_in=True),
