@@ -116,6 +116,7 @@ def _check_parts() -> dict[str, Any]:
             momentum="0",
             train_only_on_top_layer="True",
         )
+        found["top layer alone"] = {variable.path for variable in still.network.trainable_variables} == head
         assert still.run(folder, Stopping())
         found["early"] = len(still.history)
         stopping = Stopping()

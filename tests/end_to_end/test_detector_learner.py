@@ -118,6 +118,11 @@ def test_an_earlier_model_is_gone_on_from(found: dict[str, Any]) -> None:
     assert "going on from the model of channel model, with a new top layer" in found["lines"]
 
 
+def test_the_top_layer_can_be_trained_alone(found: dict[str, Any]) -> None:
+    """The variables that are trained are those of the top layer."""
+    assert found["top layer alone"]
+
+
 def test_training_stops_early_without_progress(found: dict[str, Any]) -> None:
     """What learns nothing has one best epoch, and as many more as patience allows."""
     assert found["early"] == 3
@@ -174,6 +179,7 @@ def test_a_pipe_gives_the_weights_that_files_give_also_after_sigterm(
     assert (undisturbed / "model/detector/labels.txt").read_text() == "2\n3\n"
 
 
+@pytest.mark.long  # test_the_top_layer_can_be_trained_alone and test_an_earlier_model_is_gone_on_from have its parts
 def test_the_top_layer_alone_learns_other_digits_sooner(learned: Path, host: Host, tmp_path: Path) -> None:
     """From a model of 0 to 2, 5 to 7 are learned in fewer epochs than from random weights; the rest stays as it was.
 

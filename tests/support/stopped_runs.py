@@ -3,7 +3,7 @@
 `Stopper` keeps one process that has made its clients already and forks for each run, so that a run takes milliseconds;
 this file is that process's program.
 
-TRITONFORGE_KILLS=all stops runs at every call instead of at every eighth.
+TRITONFORGE_KILLS=all stops runs at every call instead of at every twelfth.
 """
 
 from __future__ import annotations
@@ -102,14 +102,14 @@ class Stopper:
 def stop_at_calls(attempt: Callable[[int], int | None], *, before: bool, least: int) -> None:
     """Call ``attempt`` with the numbers of calls at which it stops a run, up to the run's last call.
 
-    ``attempt`` returns None, and the number of calls when the run made fewer. Every eighth call is taken and the last
+    ``attempt`` returns None, and the number of calls when the run made fewer. Every twelfth call is taken and the last
     one, and with TRITONFORGE_KILLS=all every call. What is left after a call is what is left before the next one: the
-    runs that are stopped after a call begin at the fifth, so that both together cover every fourth state.
+    runs that are stopped after a call begin at the seventh, so that both together cover every sixth state.
 
     Raises:
         AssertionError: if the run makes no more than ``least`` calls.
     """
-    step = 1 if os.environ.get("TRITONFORGE_KILLS") == "all" else 8
+    step = 1 if os.environ.get("TRITONFORGE_KILLS") == "all" else 12
     numbers = itertools.count(1 if before or step == 1 else 1 + step // 2, step)
     stopped = set()
     for number in numbers:

@@ -1,6 +1,6 @@
 """Runs that are stopped before and after their calls to AWS: the next run ends as if nothing had happened.
 
-TRITONFORGE_KILLS=all stops them at every call instead of at every eighth.
+TRITONFORGE_KILLS=all stops them at every call instead of at every twelfth.
 """
 
 from __future__ import annotations
