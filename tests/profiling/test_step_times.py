@@ -22,9 +22,8 @@ def ensemble(*steps: str) -> Any:
         model, flow = step.split(": ")
         sources, target = flow.split(" -> ")
         first, *others = sources.split("+")
-        inputs = "".join(
-            f'input_map {{ key: "IN{index or ""}" value: "{tensor}" }}'
-            for index, tensor in enumerate(sources.split("+"))
+        inputs = f'input_map {{ key: "IN" value: "{first}" }}' + "".join(
+            f'input_map {{ key: "IN_{tensor}" value: "{tensor}" }}' for tensor in others
         )
         parts.append(f'step {{ model_name: "{model}" {inputs} output_map {{ key: "OUT" value: "{target}" }} }}')
     outputs = 'output { name: "OUT" data_type: TYPE_FP32 dims: 1 }'

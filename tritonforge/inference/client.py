@@ -246,6 +246,11 @@ class Client:
         return self._infer(encode_raw(body), model or self.model, "", options)
 
     @property
+    def transport(self) -> Transport:
+        """What carries the requests; the front end of an ``http`` address is asked with the first use."""
+        return self._get_transport()
+
+    @property
     def can_stream(self) -> bool:
         """Whether the address can carry `infer_stream`."""
         return isinstance(self._get_transport(), StreamingTransport)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -81,6 +81,22 @@ class GrpcTransport:
         message = self._build_message(call, request)
         return self._read_answer(self._call(self._stub.ModelInfer, message))
 
+    def prepare(self, call: Call) -> Callable[[], None]:
+        """Return a function that sends one inference, as `infer` does, and discards the answer.
+
+        The message is built once, and the answer is not parsed: for requests that are sent again and again.
+        """
+        refuse_options(call, at=f"grpc://{self._address}")
+        check_size(call.payload)
+        request = decode_request(call.payload.body, header_length=call.payload.header_length)
+        message = self._build_message(call, request).SerializeToString()
+        method = self._channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")  # bytes to bytes
+
+        def send() -> None:
+            self._call(method, message)
+
+        return send
+
     def stream(self, call: Call) -> Iterator[Answer]:
         """Send one request through ``ModelStreamInfer``, and yield its responses as they arrive.
 
@@ -141,6 +157,25 @@ class GrpcTransport:
     def close(self) -> None:
         """Close the channel."""
         self._channel.close()
+
+    def list_models(self) -> tuple[str, ...]:
+        """Return the models that are ready; empty where the server has no call for them."""
+        return self._list_models()
+
+    def read_config(self, model: str) -> str:
+        """Return a model's configuration, as the server completed it, as JSON."""
+        answer = self._call(self._stub.ModelConfig, self._messages.ModelConfigRequest(name=model))
+        return self._render(answer.config)
+
+    def read_statistics(self) -> str:
+        """Return the statistics of all models as JSON."""
+        return self._render(self._call(self._stub.ModelStatistics, self._messages.ModelStatisticsRequest()))
+
+    @staticmethod
+    def _render(message: Any) -> str:
+        from google.protobuf import json_format
+
+        return json_format.MessageToJson(message, preserving_proto_field_name=True)
 
     def _read_config(self, model: str) -> dict[str, Any]:
         """Return what the model's configuration adds; empty where the server has no call for it."""

@@ -217,6 +217,24 @@ class TritonTransport:
         """Close the pooled connections."""
         self._address.close()
 
+    def list_models(self) -> tuple[str, ...]:
+        """Return the models that are ready; empty where the server has no call for them."""
+        return self._list_models()
+
+    def read_config(self, model: str) -> bytes:
+        """Return a model's configuration, as the server completed it, as JSON."""
+        return self._read_document(f"{self._model(model)}/config")
+
+    def read_statistics(self) -> bytes:
+        """Return the statistics of all models as JSON."""
+        return self._read_document("/v2/models/stats")
+
+    def _read_document(self, path: str) -> bytes:
+        response = self._address.get(path)
+        if response.status != _OK:
+            raise ServerError(decode_error(response.data), status=response.status)
+        return response.data
+
     def _read_config(self, path: str) -> dict[str, Any]:
         """Return what the model's configuration adds; empty where the server has no call for it.
 

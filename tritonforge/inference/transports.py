@@ -14,7 +14,8 @@ from tritonforge.errors import EncodeError, ServerError
 from tritonforge.inference.wire import Payload, Response
 from tritonforge.inference.wire.tensors import datatype_of
 
-__all__ = ["Answer", "Call", "DecoupledError", "FunctionTransport", "ModelError", "ModelMetadata", "RelayError",
+__all__ = ["Answer", "Call", "DecoupledError", "FunctionTransport", "InspectableTransport", "ModelError",
+           "ModelMetadata", "RelayError",
            "StreamingTransport", "TensorMetadata", "Transport", "UnnamedModelError", "check_size", "choose_model",
            "describe_outputs", "refuse_options"]  # fmt: skip
 
@@ -157,6 +158,23 @@ class StreamingTransport(Protocol):
 
     def stream(self, call: Call) -> Iterator[Answer]:
         """Send the request, and yield its responses as they arrive."""
+        ...
+
+
+@runtime_checkable
+class InspectableTransport(Protocol):
+    """A transport to Triton's own front ends, which also report models, configurations and statistics."""
+
+    def list_models(self) -> tuple[str, ...]:
+        """Return the models that are ready; empty where the server has no call for them."""
+        ...
+
+    def read_config(self, model: str) -> bytes | str:
+        """Return a model's configuration, as the server completed it, as JSON. Raises ServerError."""
+        ...
+
+    def read_statistics(self) -> bytes | str:
+        """Return the statistics of all models as JSON (extension_statistics.md). Raises ServerError."""
         ...
 
 
