@@ -41,7 +41,7 @@ PURE_PACKAGES = ("inference/wire", "pbtxt", "repository/definition", "sagemaker/
 NOT_PURE = {
     "tritonforge/repository/definition/loading.py": "imports the definition of a user",
     "tritonforge/sagemaker/plans/executor.py": "calls AWS and waits",
-    "tritonforge/triton/schema.py": "loads the schema's module from tritonclient's directory",
+    "tritonforge/triton/schema.py": "reads the schema, a file of its package",
 }
 
 #: Public modules that import from the packages and belong to none.

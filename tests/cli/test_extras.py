@@ -17,13 +17,15 @@ MODULES = {
     "boto3": ("boto3", "botocore"),
     "regex": ("regex",),
     "isal": ("isal",),
-    "tritonclient": ("grpc",),
+    "tritonclient": ("grpc", "tritonclient"),
+    "ml-dtypes": ("ml_dtypes",),
     "resvg-py": ("resvg_py",),
     "google-crc32c": ("google_crc32c",),
     "pyarrow": ("pyarrow",),
     "nvidia-pytriton": ("pytriton", "tritonserver"),
-    "numpy": (),
+    "numpy": ("numpy",),
     "tensorflow-cpu": ("tensorflow", "keras"),
+    "tensorflow": ("tensorflow", "keras"),
     "nvidia-dali-cuda120": ("nvidia",),
     "onnxruntime": ("onnxruntime",),
     "onnx": ("onnx",),
@@ -41,12 +43,15 @@ MODULES = {
     "certifi": ("certifi",),
 }
 
+#: The packages of the extra `client`, which most other extras include.
+CLIENT = ("numpy", "ml-dtypes")
+
 #: Makes the packages of the extras look as if they were not installed, in every Python process.
-SITE = f"""
+SITE = """
 import sys
 from importlib.machinery import PathFinder
 
-BLOCKED = {sorted(module for modules in MODULES.values() for module in modules)!r}
+BLOCKED = {blocked!r}
 
 class Finder(PathFinder):
     @classmethod
@@ -92,14 +97,32 @@ LACKING = {
     "emulate --port 0": ("moto", "emulator"),
 }
 
+#: What works without the extra `client`, and what the others name.
+WORKING_WITHOUT_CLIENT = (
+    "build repos/digits --check",
+    "validate {tmp}/repository",
+    "graph repos/digits --format mermaid",
+    "explain E213",
+    "algorithm show repos/detector",
+)
+LACKING_CLIENT = {
+    "infer http://127.0.0.1:1 README.md": "client",
+    "manifest check {tmp}/m.manifest": "client",
+    "deploy {tmp}/repository --plan": "aws",
+    "emulate --port 0": "emulator",
+    "serve {tmp}/repository": "local",
+}
+
 pytestmark = pytest.mark.process
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("plain")
-    (folder / "site").mkdir()
-    (folder / "site/sitecustomize.py").write_text(SITE)
+    for site, present in (("site", CLIENT), ("bare", ())):
+        blocked = sorted({module for name in MODULES if name not in present for module in MODULES[name]})
+        (folder / site).mkdir()
+        (folder / site / "sitecustomize.py").write_text(SITE.format(blocked=blocked))
     (folder / "repository/m/1").mkdir(parents=True)
     (folder / "repository/m/config.pbtxt").write_text(MODEL)
     (folder / "repository/m/1/model.py").touch()
@@ -107,11 +130,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(folder: Path, line: str) -> subprocess.CompletedProcess[str]:
+def run(folder: Path, line: str, *, site: str = "site") -> subprocess.CompletedProcess[str]:
     """Run a command without the packages of the extras."""
     program = Path(sys.executable).with_name("tritonforge")
     arguments = line.format(tmp=folder).split()
-    environment = {**os.environ, "PYTHONPATH": str(folder / "site")}
+    environment = {**os.environ, "PYTHONPATH": str(folder / site)}
     return subprocess.run(
         [program, *arguments], capture_output=True, text=True, check=False, cwd=ROOT, env=environment, timeout=60
     )
@@ -120,7 +143,7 @@ def run(folder: Path, line: str) -> subprocess.CompletedProcess[str]:
 def test_every_package_of_the_extras_is_blocked() -> None:
     text = (ROOT / "pyproject.toml").read_text()
     extras = text[text.index("[project.optional-dependencies]") : text.index("\ntest-core = [")]
-    names = set(re.findall(r'"([A-Za-z0-9-]+)(?:\[[\w,]+\])?[><=~; ]', extras)) - {"tritonforge"}
+    names = set(re.findall(r'^ *"([A-Za-z0-9-]+)(?:\[[\w,]+\])?[><=~; ]', extras, re.MULTILINE)) - {"tritonforge"}
     assert names <= set(MODULES)
 
 
@@ -131,6 +154,23 @@ def test_a_command_that_needs_no_extra_works(folder: Path, line: str) -> None:
     assert done.returncode == code, done.stderr
     assert text in (done.stderr if code else done.stdout)
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("line", WORKING_WITHOUT_CLIENT)
+def test_a_command_without_tensors_works_without_numpy(folder: Path, line: str) -> None:
+    code, text = WORKING[line]
+    done = run(folder, line, site="bare")
+    assert done.returncode == code, done.stderr
+    assert text in done.stdout
+
+
+@pytest.mark.parametrize("line", LACKING_CLIENT)
+def test_a_command_with_tensors_names_the_extra_that_it_needs(folder: Path, line: str) -> None:
+    done = run(folder, line, site="bare")
+    assert done.returncode == 2
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("error: numpy is not installed; run: pip install ")
+    assert f"[{LACKING_CLIENT[line]}]" in last
 
 
 @pytest.mark.parametrize("line", LACKING)

@@ -11,7 +11,7 @@ import click
 from tritonforge import temporary
 from tritonforge.cli.command import Command, Group, Row
 from tritonforge.cli.printing import echo, echo_json, get_verbosity, print_error, set_verbosity
-from tritonforge.errors import TritonForgeError
+from tritonforge.errors import MissingExtraError, TritonForgeError
 
 __all__ = ["cli", "main"]
 
@@ -35,6 +35,17 @@ _MANIFEST: Final[dict[str, Row]] = {
     "split": ("tritonforge.cli.manifest:split", "Split a manifest into training and validation lines."),
     "show": ("tritonforge.cli.contact_sheet:show", "Draw images with their boxes and classes as one PNG."),
 }
+
+
+#: The packages of the extra ``client``, by the names that are imported. Modules that work on tensors import them at
+#: their top, so that a command without them fails here.
+_CLIENT: Final[dict[str, str]] = {"numpy": "numpy", "ml_dtypes": "ml-dtypes"}
+
+#: The extra of a command that needs more than ``client``, which each of these extras includes.
+_EXTRAS: Final[dict[str, str]] = {
+    "algorithm": "aws", "deploy": "aws", "destroy": "aws", "emulate": "emulator", "package": "aws", "serve": "local",
+    "test": "local", "train": "aws", "transform": "transform",
+}  # fmt: skip
 
 
 @click.command(cls=Group, rows=_ALGORITHM)
@@ -141,6 +152,12 @@ def _run(arguments: list[str]) -> int:
         code: Any = cli.main(arguments, prog_name="tritonforge", standalone_mode=False)
     except TritonForgeError as error:
         return _report_error(str(error), error.exit_code, arguments)
+    except ModuleNotFoundError as error:
+        package = _CLIENT.get((error.name or "").partition(".")[0])
+        if package is None:
+            raise
+        extra = _EXTRAS.get(arguments[0], "client")
+        return _report_error(str(MissingExtraError(package, extra=extra)), MissingExtraError.exit_code, arguments)
     except click.UsageError as error:
         hint = f" (see: {error.ctx.command_path} --help)" if error.ctx is not None else ""
         return _report_error(f"{' '.join(error.format_message().split())}{hint}", 2, arguments)

@@ -103,7 +103,7 @@ def _lower_field(content: Any, message: Any, name: str, where: str) -> None:
         return
     if name not in message.DESCRIPTOR.fields_by_name:
         raise DefinitionError(
-            f"{where}: this tritonclient's schema has no field {name}; run: pip install -U tritonclient"
+            f"{where}: Triton's schema has no field {name} in this version of tritonforge; use a newer one"
         )
     field = message.DESCRIPTOR.fields_by_name[name]
     where = f"{where}: {name}"

@@ -1,46 +1,46 @@
 """Protobuf messages: Triton's own schema of config.pbtxt, and messages of other formats that are declared in code.
 
-`ModelConfig` and its parts are the classes that tritonclient ships. tritonclient keeps ``model_config_pb2`` inside its
-grpc package, whose import costs 0.4 s and needs grpc; the file alone costs 0.03 s and needs protobuf only, so it is
-loaded by its path. protobuf makes one class for one message type, so the classes are tritonclient's own also where
-``tritonclient.grpc`` is imported before or after.
+`ModelConfig` and its parts are made from ``model_config.binpb`` in this package: the file descriptor of Triton's
+model_config.proto, taken from the newest tritonclient by ``tests/fixtures/make_schema.py``. A test holds it against the
+installed tritonclient. tritonclient itself would bring numpy, and its grpc package, which has the schema, costs 0.4 s.
+The messages have a descriptor pool of their own, so that any version of ``tritonclient.grpc`` can be imported as well.
 """
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from tritonforge.errors import TritonForgeError
-
 if TYPE_CHECKING:
     from google.protobuf.message import Message
 
-__all__ = ["OPTIONAL", "REPEATED", "REQUIRED", "Field", "ModelConfig", "build_message_class",
+__all__ = ["OPTIONAL", "REPEATED", "REQUIRED", "SCHEMA", "Field", "ModelConfig", "build_message_class",
            "load_model_config_pb2", "new_model_config"]  # fmt: skip
 
 #: A `ModelConfig` message; protobuf makes its class at run time, so types know it as Message.
 ModelConfig: TypeAlias = "Message"
+
+#: The name of the file beside this module: a serialized `FileDescriptorProto` (descriptor.proto).
+SCHEMA: Final = "model_config.binpb"
 
 _NAME = "tritonforge_model_config_pb2"
 
 
 @lru_cache(maxsize=1)
 def load_model_config_pb2() -> ModuleType:
-    """Load the module of tritonclient that holds the schema, without grpc."""
-    package = importlib.util.find_spec("tritonclient")
-    if package is None or not package.submodule_search_locations:
-        raise TritonForgeError("tritonclient is not installed; run: pip install tritonforge")
-    path = Path(package.submodule_search_locations[0]) / "grpc" / "model_config_pb2.py"
-    spec = importlib.util.spec_from_file_location(_NAME, path)
-    if spec is None or spec.loader is None or not path.is_file():
-        raise TritonForgeError(f"{path}: this tritonclient carries no schema; run: pip install -U tritonclient")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    """Return a module with the schema's messages and enums, as protoc would generate it from model_config.proto."""
+    from google.protobuf import descriptor_pool
+    from google.protobuf.internal import builder  # what each generated module calls
+
+    content = Path(__file__).with_name(SCHEMA).read_bytes()
+    module = ModuleType(_NAME)
+    names = vars(module)
+    names["DESCRIPTOR"] = descriptor_pool.DescriptorPool().AddSerializedFile(content)
+    builder.BuildMessageAndEnumDescriptors(names["DESCRIPTOR"], names)
+    builder.BuildTopDescriptorsAndMessages(names["DESCRIPTOR"], _NAME, names)
     return module
 
 

@@ -63,7 +63,7 @@ def _build_config(context: Context, model: ModelView, *, is_decoupled: bool) -> 
     try:
         text_format.Parse(model.document.source, message)
     except (text_format.ParseError, UnicodeError) as error:
-        return LoadedConfig(None, f"{model.config_path} has fields that this tritonclient does not have: {error}")
+        return LoadedConfig(None, f"{model.config_path} has fields that this tritonforge does not know: {error}")
     message.name = model.name
     message.platform, message.backend = model.platform, model.backend
     message.default_model_filename = model.default_model_filename
