@@ -10,7 +10,8 @@ TritonForgeError
 │  └─ UnnamedModelError  a request names no model, and the server has several; .models (inference.client)
 ├─ DecodeError        the peer sent what the protocol forbids
 │  ├─ RecordError     a stream of records is damaged; .offset              (records)
-│  └─ ManifestError   a manifest is invalid; .line .attribute
+│  ├─ ManifestError   a manifest is invalid; .line .attribute
+│  └─ TraceError      a file is not a trace of Triton, or has no request
 ├─ ConnectError       the peer gave no answer: refused, timed out, or cut off
 ├─ ServerError        Triton or SageMaker answered with an error; .status .message
 │  ├─ DecoupledError  the model has any number of responses, the call one  (inference.client)
@@ -44,7 +45,7 @@ from typing import ClassVar
 __all__ = ["ArtifactError", "CaseError", "ConnectError", "DecodeError", "DefinitionError", "DeploymentError",
            "EncodeError", "HyperparameterError", "InputError", "LaunchError", "ManifestError", "MissingExtraError",
            "ModelChoiceError", "PackageError", "PbtxtError", "RefusalError", "RequestError", "ServerError",
-           "StoppedError", "TritonForgeError", "ValidationError", "install_command"]  # fmt: skip
+           "StoppedError", "TraceError", "TritonForgeError", "ValidationError", "install_command"]  # fmt: skip
 
 
 class TritonForgeError(Exception):
@@ -135,6 +136,12 @@ class EncodeError(TritonForgeError, ValueError):
 
 class DecodeError(TritonForgeError):
     """The peer sent what the protocol forbids."""
+
+
+class TraceError(DecodeError):
+    """A file is not a trace of Triton, or has no complete request."""
+
+    exit_code = 2
 
 
 class ManifestError(DecodeError):

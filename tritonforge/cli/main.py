@@ -98,6 +98,7 @@ _COMMANDS: Final[dict[str, Row]] = {
     ),
     "graph": ("tritonforge.cli.graph:graph", "Draw a model repository: steps, tensors, settings, findings."),
     "serve": ("tritonforge.cli.serving:serve", "Run a model repository on a real Triton on this machine."),
+    "trace": ("tritonforge.cli.trace:trace", "Show where single requests spent their time: a waterfall of the steps."),
     "test": (
         "tritonforge.cli.golden_tests:test",
         "Compare the answers of every step with the recorded ones.",

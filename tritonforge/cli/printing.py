@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import click
 
-from tritonforge.escaping import escape_text
+from tritonforge.escaping import escape_line, escape_text
 
-__all__ = ["Verbosity", "echo", "echo_json", "get_verbosity", "print_error", "set_verbosity"]
+__all__ = ["Verbosity", "align_columns", "echo", "echo_json", "get_verbosity", "print_error", "set_verbosity"]
 
 Verbosity = Literal["quiet", "normal", "verbose"]
 
@@ -24,6 +25,22 @@ def echo(text: str, *, err: bool = False, nl: bool = True) -> None:
 def echo_json(document: Any, *, indent: int | None = 2) -> None:
     """Print a JSON document."""
     echo(json.dumps(document, indent=indent))
+
+
+def align_columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Yield rows of cells as escaped lines with aligned columns: the first one to the left, the others to the right.
+
+    >>> list(align_columns([["step", "mean"], ["a", "1.5 ms"]]))
+    ['step    mean', 'a     1.5 ms']
+    """
+    cells = [[escape_line(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for row in cells:
+        first, *others = (
+            cell.rjust(width) if place else cell.ljust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        yield "  ".join([first, *others]).rstrip()
 
 
 def print_error(sentence: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Collection, Mapping
@@ -24,6 +25,7 @@ from tritonforge.cli.options import (
 from tritonforge.cli.printing import echo, echo_json
 from tritonforge.cli.terminal import Steps, err, escape_markup, handle_signals, note, out, steps
 from tritonforge.errors import LaunchError, MissingExtraError
+from tritonforge.profiling.trace_collector import TraceCollector
 from tritonforge.serving.installation import BACKENDS, find_missing_backends
 from tritonforge.serving.loopback import describe_shared_port
 from tritonforge.serving.server import Server
@@ -56,6 +58,10 @@ class _Interruption(Exception):  # noqa: N818 - not an error
 @name_value_option("--env", "environment", help="A variable of the container of a TensorFlow Serving package.")
 @option("--allow-client-shm", is_flag=True, help="Let HTTP clients register shared memory, as NVIDIA's option of this "
         "name does; web pages can then do so too.")  # fmt: skip
+@option("--trace", "trace_file", type=FILE, help="Write the time of every step of every request to this file, for "
+        "tritonforge trace. It is overwritten. Default: no trace.")  # fmt: skip
+@option("--trace-rate", default=1, type=click.IntRange(1), metavar="N", show_default=True,
+        help="Trace every N-th request only.")  # fmt: skip
 @option("--timeout", default=300.0, type=click.FloatRange(0, min_open=True), metavar="SECONDS", show_default=True,
         help="Wait this long for the models to load.")  # fmt: skip
 @json_option
@@ -69,6 +75,8 @@ def serve(
     log: Path | None,
     environment: dict[str, str],
     allow_client_shm: bool,
+    trace_file: Path | None,
+    trace_rate: int,
     timeout: float,
     as_json: bool,
 ) -> int:
@@ -87,7 +95,7 @@ def serve(
     else:
         reject_options(
             "applies to Triton model repositories, not to packages for TensorFlow Serving",
-            names=["model", "http_port", "grpc_port", "metrics_port", "allow_client_shm"],
+            names=["model", "http_port", "grpc_port", "metrics_port", "allow_client_shm", "trace_file", "trace_rate"],
         )
     ports = {"sagemaker": sagemaker_port, "http": http_port, "grpc": grpc_port, "metrics": metrics_port}
     _check_ports(ports, is_tfs_package=is_tfs_package)
@@ -110,10 +118,12 @@ def serve(
             keep_log=keep_log,
             allow_client_shm=allow_client_shm,
             startup_timeout=timeout,
+            arguments=() if collector is None else collector.prepare_server(),
             on_progress=progress.detail,
         )
 
-    with handle_signals(interrupt):
+    collector = None if trace_file is None else TraceCollector(trace_file, rate=trace_rate)
+    with handle_signals(interrupt), collector or contextlib.nullcontext():
         try:
             with steps() as progress:
                 server: Server | TfsServer

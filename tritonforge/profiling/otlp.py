@@ -89,9 +89,7 @@ def _find_handler_period(execution: Execution) -> tuple[int, int]:
     return (begin, end) if begin <= end else (execution.begin, execution.end)
 
 
-def _build_span(
-    trace_id: str, span_id: str, parent: str, name: str, kind: int, begin: int, end: int
-) -> dict[str, Any]:
+def _build_span(trace_id: str, span_id: str, parent: str, name: str, kind: int, begin: int, end: int) -> dict[str, Any]:
     span: dict[str, Any] = {"traceId": trace_id, "spanId": span_id}
     if parent:
         span["parentSpanId"] = parent

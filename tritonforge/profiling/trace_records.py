@@ -2,7 +2,7 @@
 
 The file is one JSON array; a record has the ``id`` of a model's execution and either its model and parent or one
 timestamp in nanoseconds of a steady clock. Triton writes names and request ids without escaping them, so that a record
-may be no JSON; such a record is read by its form. Records of tensors (level TENSORS) are skipped.
+may be invalid JSON; such a record is read by its form. Records of tensors (level TENSORS) are skipped.
 Source: server/docs/user_guide/trace.md; server/src/tracer.cc, TraceActivity and CaptureTimestamp.
 """
 
@@ -14,12 +14,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
-from tritonforge.errors import DecodeError
+from tritonforge.errors import TraceError
 
 __all__ = ["BOUNDARY", "ExecutionRecord", "Record", "RecordReader", "TimestampRecord", "render_records"]
 
-#: The text between two requests in a file of `tritonforge serve --trace`. JSON ignores the line break; a reader that
-#: knows it needs no guess where the records of a request end.
+#: The text between two requests in a file of `tritonforge serve --trace`. JSON ignores the line break; with it
+#: a reader need not guess where the records of a request end.
 BOUNDARY: Final = "\n,"
 
 #: Characters that one record may have; a longer one is skipped.
@@ -32,19 +32,21 @@ _LONGEST_NAME: Final = 1000
 _LONGEST_TIMESTAMP: Final = 100
 
 _START: Final = re.compile(r'\{"id":\d')
+#: The end of a record whose last brace is missing: the bracket is not that of the array.
+_OPEN_TIMESTAMPS: Final = re.compile(r'"timestamps":\[[^\]]*\]$')
 _TENSOR: Final = re.compile(r'\{"id":\d{1,20},"activity":')
 _TENSOR_END: Final = re.compile(r'\}\}(?=\s*(?:,\s*\{"id":|\]))')
 
 #: An object that holds flat objects at most, so that a search for its end takes one pass over it.
 _OBJECT: Final = re.compile(r"\{(?:[^{}]|\{[^{}]*\})*\}")
 
-#: An execution whose request id is not escaped, and what Triton writes behind it.
-_UNESCAPED: Final = re.compile(
+#: An execution with a request id, which may hold any character, and what Triton writes behind it.
+_IDENTIFIED: Final = re.compile(
     r'\{"id":(\d{1,20}),"model_name":"([^"\\]{0,1000})","model_version":(-?\d{1,19}),"request_id":"'
 )
-_UNESCAPED_END: Final = re.compile(r'"(?:,"parent_id":(\d{1,20}))?\},\{"id":\d{1,20},"timestamps":\[')
+_IDENTIFIED_END: Final = re.compile(r'"(?:,"parent_id":(\d{1,20}))?\},\{"id":\d{1,20},"timestamps":\[')
 
-#: Characters of a request id that is not escaped; a longer one makes its record unreadable.
+#: Characters of a request id that is read if it is not escaped.
 _LONGEST_REQUEST_ID: Final = 2500
 
 
@@ -78,12 +80,12 @@ class RecordReader:
     ``where`` begins the messages of errors.
 
     Raises:
-        DecodeError: the text is not a trace of Triton.
+        TraceError: the text is not a trace of Triton.
     """
 
     def __init__(self, pieces: Iterable[str], *, where: str = "trace") -> None:
         self.where = where
-        #: Records that are no records of a trace, or too long.
+        #: Records that are not of a trace, or too long.
         self.unreadable = 0
         #: Records of tensors, which are skipped.
         self.tensors = 0
@@ -115,13 +117,13 @@ class RecordReader:
             pass
         self._text = self._text.lstrip("\ufeff \t\r\n")
         if not self._text:
-            raise DecodeError(
+            raise TraceError(
                 f"{self.where}: the file is empty. tritonserver writes traces when requests are answered; send one"
             )
-        if not re.match(r'\[\s*(?:\{\s*"id"|\]|$)', self._text):
-            raise DecodeError(
+        if not re.match(r'\[\s*(?:\{\s*"id"|\]|\{?\s*$)', self._text):
+            raise TraceError(
                 f"{self.where}: not a trace of Triton (expected a JSON array of records with an id, got "
-                f"{ascii(self._text[:24])}). Write one with tritonforge serve --trace FILE"
+                f"{self._text[:24]!a}). Write one with tritonforge serve --trace FILE"
             )
         self._place = 1
 
@@ -159,6 +161,9 @@ class RecordReader:
         if _TENSOR.match(self._text, self._place):
             self._skip_tensor()
             return
+        if (record := self._read_request_id()) is not None:
+            yield record
+            return
         if (match := _OBJECT.match(self._text, self._place, self._place + _LONGEST)) is not None:
             try:
                 records = _parse_record(json.loads(match[0], strict=False))
@@ -168,23 +173,24 @@ class RecordReader:
                 self._place = match.end()
                 yield from records
                 return
-        if (record := self._read_unescaped()) is not None:
-            yield record
-        else:
-            self._skip_unreadable()
+        self._skip_unreadable()
 
-    def _read_unescaped(self) -> ExecutionRecord | None:
-        """Return an execution whose request id holds quotes or the like; None if the record is not one."""
-        match = _UNESCAPED.match(self._text, self._place)
+    def _read_request_id(self) -> ExecutionRecord | None:
+        """Return an execution with a request id, escaped or not; None if the record is not one in Triton's form."""
+        match = _IDENTIFIED.match(self._text, self._place)
         if match is None:
             return None
-        end = _UNESCAPED_END.search(self._text, match.end(), match.end() + _LONGEST_REQUEST_ID)
+        end = _IDENTIFIED_END.search(self._text, match.end(), match.end() + _LONGEST_REQUEST_ID)
         if end is None:
             return None
         request_id = self._text[match.end() : end.start()]
+        try:
+            text = json.loads(f'"{request_id}"', strict=False)
+        except ValueError:
+            text = request_id
         self._place = self._text.index("}", end.end(1) if end[1] else end.start()) + 1
         parent = int(end[1]) if end[1] else None
-        return ExecutionRecord(int(match[1]), match[2], int(match[3]), request_id[:_LONGEST_NAME], parent)
+        return ExecutionRecord(int(match[1]), match[2], int(match[3]), text[:_LONGEST_NAME], parent)
 
     def _skip_tensor(self) -> None:
         self.tensors += 1
@@ -203,7 +209,8 @@ class RecordReader:
             self._place = max(self._place, len(self._text) - 16)
             if not self._extend():
                 # What is left is a record that the text does not end, or the end of the array.
-                is_array_end = self._text.rstrip().endswith("]")
+                rest = self._text[-300:].rstrip()
+                is_array_end = rest.endswith("]") and not _OPEN_TIMESTAMPS.search(rest)
                 self._place = len(self._text.rstrip()) - 1 if is_array_end else len(self._text)
                 self.unreadable -= not is_array_end
                 return

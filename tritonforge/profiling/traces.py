@@ -194,7 +194,7 @@ def _build_traces(drafts: Mapping[int, _Draft]) -> Iterator[RequestTrace]:
             roots.append(number)
         else:
             children.setdefault(draft.record.parent_id, []).append(number)
-    for number in sorted(roots):
+    for number in roots:
         record = drafts[number].record
         assert record is not None  # the loop above requires it
         yield RequestTrace(record.request_id, tuple(_list_executions(drafts, children, number)))

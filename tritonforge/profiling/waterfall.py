@@ -31,7 +31,7 @@ _COLOURS: Final[Mapping[str, tuple[Mapping[str, str], Mapping[str, str]]]] = {
     "receive": ({"fill": "#e7ecf0"}, {"fill": "#2b323b"}),
     "queue": ({"fill": "#fff1c2"}, {"fill": "#4a3a05"}),
     "input": ({"fill": "#d3edff"}, {"fill": "#10325c"}),
-    "infer": ({"fill": "#1a7f37"}, {"fill": "#3fb950"}),
+    "infer": ({"fill": "#57a773", "stroke": "#1f2328"}, {"fill": "#2f8f4e", "stroke": "#e6edf3"}),
     "output": ({"fill": "#eadcfc"}, {"fill": "#382a55"}),
     "send": ({"fill": "#e7ecf0"}, {"fill": "#2b323b"}),
 }
@@ -83,10 +83,8 @@ def render_waterfall_svg(traces: Sequence[RequestTrace], *, theme: Theme = "auto
     """
     height = _LEGEND + sum(_measure_height(trace) for trace in traces) + _MARGIN
     paint = _Paint(theme)
-    lines = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{height}" '
-        f'viewBox="0 0 {_WIDTH} {height}" role="img" font-family="{_FONTS}">'
-    ]
+    size = f'width="{_WIDTH}" height="{height}" viewBox="0 0 {_WIDTH} {height}"'
+    lines = [f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" font-family="{_FONTS}">']
     if title:
         lines.append(f"<title>{escape_html(title)}</title>")
     if theme == "auto":
@@ -122,12 +120,11 @@ def _measure_height(trace: RequestTrace) -> int:
 
 def _list_patterns(paint: _Paint) -> Iterator[str]:
     yield "<defs>"
-    for name in PHASES:
-        hatching = _HATCHING.get(name)
-        lines = f'<path d="{hatching}" stroke-width="0.8" stroke-opacity="0.55"{paint("line")}/>' if hatching else ""
+    for name, hatching in _HATCHING.items():
+        lines = f'<path d="{hatching}" stroke-width="0.8" stroke-opacity="0.55"{paint("line")}/>'
         yield (
             f'<pattern id="tf-hatching-{name}" width="6" height="6" patternUnits="userSpaceOnUse">'
-            f'<rect width="6" height="6"{paint(name)}/>{lines}</pattern>'
+            f'<rect width="6" height="6" stroke="none"{paint(name)}/>{lines}</pattern>'
         )
     yield "</defs>"
 
@@ -135,7 +132,8 @@ def _list_patterns(paint: _Paint) -> Iterator[str]:
 def _list_legend(paint: _Paint) -> Iterator[str]:
     x = float(_MARGIN)
     for name in PHASES:
-        yield f'<rect x="{_number(x)}" y="11" width="22" height="12" stroke-width="0.6" {_fill(name)}{_outline(paint)}/>'
+        box = f'x="{_number(x)}" y="11" width="22" height="12" stroke-width="0.6"'
+        yield f"<rect {box} {_paint_phase(name, paint)}/>"
         yield f'<text x="{_number(x + 27)}" y="21" font-size="12"{paint("text")}>{name}</text>'
         x += 27 + measure_text(name, 12) + 20
 
@@ -169,9 +167,7 @@ def _list_request(trace: RequestTrace, number: int, top: float, paint: _Paint) -
     yield "</g>"
 
 
-def _list_execution(
-    trace: RequestTrace, execution: Execution, y: float, span: int, paint: _Paint
-) -> Iterator[str]:
+def _list_execution(trace: RequestTrace, execution: Execution, y: float, span: int, paint: _Paint) -> Iterator[str]:
     left = _MARGIN + _LABEL
     indent = 14 * min(execution.depth, 8)
     label = shorten_text(execution.model, 30 - 2 * min(execution.depth, 8))
@@ -190,7 +186,7 @@ def _list_execution(
         hint = f"{phase.name} {format_duration(phase.end - phase.begin)}"
         yield (
             f'<rect x="{_number(left + x)}" y="{_number(y)}" width="{_number(width)}" height="15" stroke-width="0.6" '
-            f"{_fill(phase.name)}{_outline(paint)}><title>{hint}</title></rect>"
+            f"{_paint_phase(phase.name, paint)}><title>{hint}</title></rect>"
         )
     yield (
         f'<text x="{_number(left + _BARS + 8)}" y="{_number(y + 12)}" font-size="12"{paint("text")}>'
@@ -218,8 +214,7 @@ def _list_ticks(span: int) -> Iterator[int]:
         if span / (step * factor) <= 7:
             step = max(round(step * factor), 1)
             break
-    for tick in range(0, span + 1, step):
-        yield tick
+    yield from range(0, span + 1, step)
 
 
 def _describe_request(trace: RequestTrace, number: int) -> str:
@@ -232,12 +227,8 @@ def _describe_phases(execution: Execution) -> str:
     return ", ".join(parts) if parts else format_duration(execution.duration)
 
 
-def _fill(name: PhaseName) -> str:
-    return f'fill="url(#tf-hatching-{name})"'
-
-
-def _outline(paint: _Paint) -> str:
-    return paint("line")
+def _paint_phase(name: PhaseName, paint: _Paint) -> str:
+    return f'fill="url(#tf-hatching-{name})"{paint("line")}' if name in _HATCHING else paint(name).strip()
 
 
 def _number(value: float) -> str:
