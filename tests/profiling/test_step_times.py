@@ -21,6 +21,7 @@ def ensemble(*steps: str) -> Any:
     for step in steps:
         model, flow = step.split(": ")
         sources, target = flow.split(" -> ")
+        first, *others = sources.split("+")
         inputs = f'input_map {{ key: "IN" value: "{first}" }}' + "".join(
             f'input_map {{ key: "IN_{tensor}" value: "{tensor}" }}' for tensor in others
         )
