@@ -13,7 +13,7 @@ import re
 from collections.abc import Collection, Iterable
 from typing import Final
 
-__all__ = ["find_origin_error", "is_host_name"]
+__all__ = ["find_origin_error", "find_page_error", "is_host_name"]
 
 #: Headers that only browsers send.
 _BROWSER: Final = ("origin", "sec-fetch-site")
@@ -64,6 +64,32 @@ def find_origin_error(
         if not _is_allowed(host, port, allowed_hosts):
             expected = f"127.0.0.1:{port} or localhost:{port}"
             return f"the header Host is {_shorten(host)} (expected {expected}){f'; {advice}' if advice else ''}"
+    return None
+
+
+def find_page_error(headers: Iterable[tuple[str, str]], *, port: int, method: str, target: str = "") -> str | None:
+    """Return why a request to a listener that serves a page is refused, as a sentence; None for one that is answered.
+
+    Answered are requests of the page itself, of programs, and those with which a browser opens the page, also through a
+    link on another page: the page's address alone gives nothing, since its data needs the token. Host is checked as in
+    `find_origin_error`.
+
+    >>> find_page_error([("Host", "127.0.0.1:80"), ("Sec-Fetch-Site", "same-origin")], port=80, method="GET")
+    >>> find_page_error([("Host", "127.0.0.1:80"), ("Origin", "http://evil.example")], port=80, method="POST")
+    "requests of other pages are refused: this one has the header Origin: 'http://evil.example'"
+    """
+    listed = [(name.lower(), value.strip()) for name, value in headers]
+    rest = [(name, value) for name, value in listed if name not in _BROWSER]
+    if sentence := find_origin_error(rest, port=port, target=target):
+        return sentence
+    own = {f"http://{value}" for name, value in listed if name == "host"}
+    is_opening = (
+        method == "GET" and ("sec-fetch-mode", "navigate") in listed and ("sec-fetch-dest", "document") in listed
+    )
+    for name, value in listed:
+        is_own = value in own if name == "origin" else value in ("same-origin", "none")
+        if name in _BROWSER and not is_own and not (name == "sec-fetch-site" and is_opening):
+            return f"requests of other pages are refused: this one has the header {name.title()}: {_shorten(value)}"
     return None
 
 

@@ -32,6 +32,7 @@ from tritonforge.serving.server import Server
 from tritonforge.serving.server_log import ModelDeath
 from tritonforge.serving.tfs.package import is_package
 from tritonforge.serving.tfs.server import TfsServer
+from tritonforge.web_console import open_console
 
 __all__ = ["serve"]
 
@@ -40,13 +41,18 @@ _PAUSE: Final = 0.5
 _LONGEST_PAUSE: Final = 30.0
 
 _PORTS: Final = "Ports (0 is any free one, off closes it)"
+_CONSOLE: Final = "Options of the web console"
 
 
 class _Interruption(Exception):  # noqa: N818 - not an error
     """SIGTERM or Ctrl-C arrived; unwinding stops the server."""
 
 
-@click.command(cls=Command, example="tritonforge serve build/digits --http-port 9000 --grpc-port off")
+@click.command(
+    cls=Command,
+    example="tritonforge serve build/digits --http-port 9000 --grpc-port off\n"
+    "tritonforge serve build/digits --ui --samples repos/digits/tests",
+)
 @click.argument("repository", type=EXISTING_DIRECTORY)
 @option("--model", metavar="NAME", help="The model of /invocations. As on SageMaker, only this model and its steps are "
         "loaded. Default: the only model, or the outermost ensemble.")  # fmt: skip
@@ -64,6 +70,12 @@ class _Interruption(Exception):  # noqa: N818 - not an error
         help="Trace every N-th request only.")  # fmt: skip
 @option("--timeout", default=300.0, type=click.FloatRange(0, min_open=True), metavar="SECONDS", show_default=True,
         help="Wait this long for the models to load.")  # fmt: skip
+@option("--ui", "has_console", is_flag=True, group=_CONSOLE, help="Serve a page on loopback that shows the graph with "
+        "live times, and every tensor of a request. Its address, which has a token, is printed.")  # fmt: skip
+@option("--ui-port", default="0", type=PORT, show_default=True, group=_CONSOLE, help="The port of the page; 0 is any "
+        "free one.")  # fmt: skip
+@option("--samples", type=EXISTING_DIRECTORY, group=_CONSOLE, help="The directory of golden test cases and images that "
+        "the page offers. Default: tests, and images, beside the repository.")  # fmt: skip
 @json_option
 def serve(
     repository: Path,
@@ -78,6 +90,9 @@ def serve(
     trace_file: Path | None,
     trace_rate: int,
     timeout: float,
+    has_console: bool,
+    ui_port: int | None,
+    samples: Path | None,
     as_json: bool,
 ) -> int:
     """Run the model repository REPOSITORY on a real Triton, on this machine's CPU and on loopback only.
@@ -95,10 +110,23 @@ def serve(
     else:
         reject_options(
             "applies to Triton model repositories, not to packages for TensorFlow Serving",
-            names=["model", "http_port", "grpc_port", "metrics_port", "allow_client_shm", "trace_file", "trace_rate"],
+            names=[
+                "model",
+                "http_port",
+                "grpc_port",
+                "metrics_port",
+                "allow_client_shm",
+                "trace_file",
+                "trace_rate",
+                "has_console",
+            ],
         )
+    if not has_console:
+        reject_options("needs --ui", names=["ui_port", "samples"])
     ports = {"sagemaker": sagemaker_port, "http": http_port, "grpc": grpc_port, "metrics": metrics_port}
     _check_ports(ports, is_tfs_package=is_tfs_package)
+    if has_console and (http_port is None or ui_port is None):
+        raise click.UsageError("--ui needs Triton's HTTP port and a port of its own: leave out off")
     stopped = threading.Event()
 
     def interrupt(_: int) -> None:
@@ -123,7 +151,7 @@ def serve(
         )
 
     collector = None if trace_file is None else TraceCollector(trace_file, rate=trace_rate)
-    with handle_signals(interrupt), collector or contextlib.nullcontext():
+    with handle_signals(interrupt), collector or contextlib.nullcontext(), contextlib.ExitStack() as stack:
         try:
             with steps() as progress:
                 server: Server | TfsServer
@@ -142,7 +170,11 @@ def serve(
                     server = start(progress, ports)
             with server:
                 if isinstance(server, Server):
-                    _report(server, as_json=as_json)
+                    console = None
+                    if has_console:  # it is open while the server is restarted, on the same ports
+                        console = open_console(server, model=model, port=ui_port or 0, samples=samples)
+                        stack.enter_context(console)
+                    _report(server, None if console is None else console.url, as_json=as_json)
                 else:
                     _report_package(server, as_json=as_json)
                 death = _wait(server)
@@ -217,12 +249,13 @@ def _list_installed_backends(missing: Collection[str]) -> list[str]:
     return sorted({*BACKENDS, "python"} - {*missing})
 
 
-def _report(server: Server, *, as_json: bool) -> None:
+def _report(server: Server, console_url: str | None, *, as_json: bool) -> None:
     urls = {
         "sagemaker": server.sagemaker_url,
         "http": server.http_url,
         "grpc": server.grpc_url,
         "metrics": server.metrics_url,
+        "console": console_url,
     }
     addresses = {name: url for name, url in urls.items() if url}
     models = server.models()

@@ -25,7 +25,7 @@ from tritonforge.inference.model_inputs import convert_array, convert_bytes, con
 from tritonforge.inference.transports import TensorMetadata
 from tritonforge.inference.wire.requests import encode_images
 
-__all__ = ["CaseDirectory"]
+__all__ = ["CaseDirectory", "convert_file"]
 
 Array = npt.NDArray[Any]
 
@@ -98,11 +98,11 @@ class CaseDirectory:
         paths = [self.folder / name for name in source.files]
         contents = [self._read(path, _LARGEST_INPUT) for path in paths]
         if len(paths) == 1:
-            return _convert_file(paths[0], contents[0], tensor)
+            return convert_file(paths[0], contents[0], tensor)
         if not any(path.suffix.lower() in (".npy", ".json", ".txt") for path in paths):
             return encode_images(contents, tensor.name, tensor.datatype, rank=len(tensor.shape))
         row = TensorMetadata(tensor.name, tensor.datatype, (1, *tensor.shape[1:]))
-        arrays = [_convert_file(path, content, row) for path, content in zip(paths, contents, strict=True)]
+        arrays = [convert_file(path, content, row) for path, content in zip(paths, contents, strict=True)]
         if len({array.shape for array in arrays}) != 1:
             raise EncodeError(f"input {tensor.name!r}: the files have different shapes; a batch has rows of one shape")
         return np.concatenate(arrays)
@@ -151,7 +151,13 @@ def _decode(path: Path, content: bytes) -> str:
         raise CaseError(f"{path}: expected UTF-8: {error.reason} at byte {error.start}") from error
 
 
-def _convert_file(path: Path, content: bytes, tensor: TensorMetadata) -> Array:
+def convert_file(path: Path, content: bytes, tensor: TensorMetadata) -> Array:
+    """Return the content of a file as the value of a tensor; the end of its name decides what it is.
+
+    Raises:
+        CaseError: the content is damaged.
+        EncodeError: the value does not fit the tensor.
+    """
     suffix = path.suffix.lower()
     if suffix == ".npy":
         return convert_array(_load_array(path, content), tensor)

@@ -9,11 +9,11 @@ from typing import Final
 from tritonforge.graph.diagram import Diagram, Edge, Graph, ModelNode, TensorNode, describe_tensor
 from tritonforge.graph.layering import Arc, Vertex
 from tritonforge.graph.placement import Point, place
-from tritonforge.graph.shapes import SMALL, TINY, TITLE, Badge, Box, BoxKind, Curve, Picture, Text
+from tritonforge.graph.shapes import SMALL, TINY, TITLE, Badge, Box, BoxKind, Curve, Picture, Space, Text
 from tritonforge.graph.text_widths import measure_text, shorten_text, wrap_text
 from tritonforge.validation.findings import Finding, Severity
 
-__all__ = ["draw_graph"]
+__all__ = ["NO_SPACES", "Spaces", "draw_graph"]
 
 _HEADING: Final = 15.0
 _LEADING: Final = 15.0
@@ -29,9 +29,23 @@ _MAXIMAL_LISTED: Final = 100
 _MAXIMAL_BADGES: Final = 3
 
 
-def draw_graph(graph: Graph, *, has_list: bool = True) -> Picture:
-    """Return the picture of a graph: its diagrams in rows and, with ``has_list``, the findings as a list below them."""
-    painter = _Painter(graph.findings)
+@dataclass(frozen=True, slots=True)
+class Spaces:
+    """The width and height of the empty place in the box of every model and of every tensor; 0 for none."""
+
+    model: tuple[float, float] = (0.0, 0.0)
+    tensor: tuple[float, float] = (0.0, 0.0)
+
+
+NO_SPACES: Final = Spaces()
+
+
+def draw_graph(graph: Graph, *, has_list: bool = True, spaces: Spaces = NO_SPACES) -> Picture:
+    """Return the picture of a graph: its diagrams in rows and, with ``has_list``, the findings as a list below them.
+
+    ``spaces`` are empty places in the boxes, which `Picture.spaces` lists.
+    """
+    painter = _Painter(graph.findings, spaces)
     panels = [painter.draw_diagram(diagram) for diagram in graph.diagrams]
     widest = max([_ROW_WIDTH, *(panel.width for panel in panels)])
     picture = Picture()
@@ -101,11 +115,14 @@ class _Shape:
 
 
 class _Painter:
-    def __init__(self, findings: Sequence[Finding]) -> None:
+    def __init__(self, findings: Sequence[Finding], spaces: Spaces) -> None:
         self._findings = findings
+        self._spaces = spaces
+        self._path = ""
 
     def draw_diagram(self, diagram: Diagram) -> Picture:
         """Draw a diagram: an ensemble in a frame with a heading, one model without."""
+        self._path = diagram.name
         if not diagram.is_ensemble:
             return self._draw_inside(diagram, pins=False)[0]
         return self._draw_frame(diagram, heading=_HEADING, pins=False).picture
@@ -125,7 +142,7 @@ class _Painter:
         picture.height = top + inside.height + _PADDING + 4
         hint = f"{diagram.name}: ensemble, {', '.join(diagram.details)}"
         picture.boxes.append(
-            Box(key=f"frame {diagram.name}", kind="frame", x=0, y=0, width=picture.width, height=picture.height,
+            Box(key=self._path, kind="frame", x=0, y=0, width=picture.width, height=picture.height,
                 hint=shorten_text(hint, 300), severity=self._find_severity(findings))
         )  # fmt: skip
         left = round((picture.width - inside.width) / 2)
@@ -217,7 +234,9 @@ class _Painter:
 
     def _draw_model(self, model: ModelNode, edges: Sequence[Edge]) -> _Shape:
         if model.inner is not None:
+            outer, self._path = self._path, f"{self._path}/{model.key}"
             shape = self._draw_frame(model.inner, heading=TITLE, pins=True, node=model)
+            self._path = outer
             for names, known in ((model.inputs, shape.inputs), (model.outputs, shape.outputs)):
                 for number, name in enumerate(names):  # a name that the nested ensemble does not have
                     known.setdefault(name, min(12.0 + 24.0 * number, shape.picture.width))
@@ -265,7 +284,9 @@ class _Painter:
     ) -> Picture:
         """Draw a box of lines, with ``rows`` for the names of inputs and outputs and one for badges."""
         widest = max([measure_text(line.text, line.size, bold=line.bold) for line in lines])
-        total = max(widest + 2 * _PADDING, width, self._measure_badges(findings) + 2 * _PADDING)
+        is_model = kind in ("model", "missing", "called")
+        space = self._spaces.model if is_model else self._spaces.tensor
+        total = max(widest, width - 2 * _PADDING, self._measure_badges(findings), space[0]) + 2 * _PADDING
         picture = Picture(width=_round_even(total))
         y = 7.0 + (11.0 if rows[0] else 0.0)
         for line in lines:
@@ -275,9 +296,14 @@ class _Painter:
         if findings:
             self._add_badges(picture, findings, (picture.width - self._measure_badges(findings)) / 2, y + 3.0)
             y += _BADGE + 4.0
+        path = f"{self._path}/{key}"
+        if space[1]:
+            left = round((picture.width - space[0]) / 2)
+            picture.spaces.append(Space(key=path, x=left, y=round(y + 4.0), width=space[0], height=space[1]))
+            y += space[1] + 6.0
         picture.height = round(y + 5.0 + (12.0 if rows[1] else 0.0))
         picture.boxes.append(
-            Box(key=key, kind=kind, x=0, y=0, width=picture.width, height=picture.height, hint=shorten_text(hint, 300),
+            Box(key=path, kind=kind, x=0, y=0, width=picture.width, height=picture.height, hint=shorten_text(hint, 300),
                 severity=self._find_severity(findings))
         )  # fmt: skip
         return picture

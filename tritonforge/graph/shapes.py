@@ -8,7 +8,7 @@ from typing import Final, Literal, TypeAlias
 from tritonforge.graph.placement import Point
 from tritonforge.validation.findings import Severity
 
-__all__ = ["SMALL", "TINY", "TITLE", "Badge", "Box", "BoxKind", "Curve", "Picture", "Text"]
+__all__ = ["SMALL", "TINY", "TITLE", "Badge", "Box", "BoxKind", "Curve", "Picture", "Space", "Text"]
 
 BoxKind: TypeAlias = Literal["frame", "model", "missing", "called", "input", "output", "tensor", "label"]
 
@@ -48,7 +48,8 @@ class Badge:
 class Box:
     """A box; ``severity`` is that of its worst finding, and ``hint`` is what a viewer shows for it.
 
-    A box of kind "label" has no outline: it is the place of an edge's text.
+    ``key`` is that of the node, after the keys of the diagrams around it: ``outer/step:1/tensor:pixels``. A box of kind
+    "label" has no outline: it is the place of an edge's text.
     """
 
     key: str
@@ -72,6 +73,17 @@ class Curve:
     severity: Severity | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Space:
+    """An empty place in the box of a node, for what a page shows there; ``key`` is that of the box."""
+
+    key: str
+    x: float
+    y: float
+    width: float
+    height: float
+
+
 @dataclass(slots=True)
 class Picture:
     """The shapes of a picture; frames come before what is in them."""
@@ -82,12 +94,14 @@ class Picture:
     curves: list[Curve] = field(default_factory=list)
     texts: list[Text] = field(default_factory=list)
     badges: list[Badge] = field(default_factory=list)
+    spaces: list[Space] = field(default_factory=list)
 
     def add(self, other: Picture, x: float, y: float) -> None:
         """Add the shapes of another picture at a place."""
         self.boxes += [replace(box, x=box.x + x, y=box.y + y) for box in other.boxes]
         self.texts += [replace(text, x=text.x + x, y=text.y + y) for text in other.texts]
         self.badges += [replace(badge, x=badge.x + x, y=badge.y + y) for badge in other.badges]
+        self.spaces += [replace(space, x=space.x + x, y=space.y + y) for space in other.spaces]
         for curve in other.curves:
             points = tuple(Point(point.x + x, point.y + y) for point in curve.points)
             self.curves.append(replace(curve, points=points))

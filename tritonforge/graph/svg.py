@@ -16,7 +16,7 @@ from tritonforge.graph.picture import draw_graph
 from tritonforge.graph.shapes import TINY, Badge, Box, Curve, Picture, Text
 from tritonforge.graph.text_widths import measure_text
 
-__all__ = ["Theme", "render_svg"]
+__all__ = ["Theme", "render_dark_style", "render_picture", "render_svg"]
 
 Theme: TypeAlias = Literal["auto", "light", "dark"]
 
@@ -61,10 +61,30 @@ def render_svg(graph: Graph, *, theme: Theme = "auto", title: str = "", in_page:
     itself: it has no list, and badges link to the page's elements ``finding-1`` and so on.
     """
     picture = draw_graph(graph, has_list=not in_page)
-    return "\n".join(_list_lines(picture, theme, title, has_links=in_page)) + "\n"
+    return render_picture(picture, theme=theme, title=title, has_links=in_page)
 
 
-def _list_lines(picture: Picture, theme: Theme, title: str, *, has_links: bool) -> Iterator[str]:
+def render_picture(
+    picture: Picture, *, theme: Theme = "auto", title: str = "", has_links: bool = False, has_style: bool = True
+) -> str:
+    """Return a picture as an SVG document.
+
+    With ``has_links`` badges link to the elements ``finding-1`` and so on of the page around it. Without ``has_style``
+    the page has the rules of `render_dark_style`, for a page whose policy allows style sheets only.
+    """
+    return "\n".join(_list_lines(picture, theme, title, has_links=has_links, has_style=has_style)) + "\n"
+
+
+def render_dark_style() -> str:
+    """Return the rules of CSS for the dark colours of pictures whose theme is "auto"."""
+    rules = "".join(
+        f".tf-{name}{{{';'.join(f'{key}:{value}' for key, value in dark.items())}}}"
+        for name, (_, dark) in _COLOURS.items()
+    )
+    return f"@media (prefers-color-scheme:dark){{{rules}}}"
+
+
+def _list_lines(picture: Picture, theme: Theme, title: str, *, has_links: bool, has_style: bool) -> Iterator[str]:
     width, height = _number(picture.width), _number(picture.height)
     yield (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" '
@@ -72,12 +92,8 @@ def _list_lines(picture: Picture, theme: Theme, title: str, *, has_links: bool) 
     )
     if title:
         yield f"<title>{escape_html(title)}</title>"
-    if theme == "auto":
-        rules = "".join(
-            f".tf-{name}{{{';'.join(f'{key}:{value}' for key, value in dark.items())}}}"
-            for name, (_, dark) in _COLOURS.items()
-        )
-        yield f"<style>@media (prefers-color-scheme:dark){{{rules}}}</style>"
+    if theme == "auto" and has_style:
+        yield f"<style>{render_dark_style()}</style>"
     paint = _Paint(theme)
     yield f'<rect width="{width}" height="{height}"{paint("page")}/>'
     # A frame lies below its edges, and they below the boxes that they lead to.

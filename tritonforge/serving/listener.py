@@ -1,7 +1,8 @@
 """An HTTP listener: requests whole in memory, one thread a connection, connections kept open.
 
-The containers of TensorFlow Serving and of algorithms that run on this machine listen with it. Requests of web pages
-are refused (`tritonforge.request_origin`).
+The containers of TensorFlow Serving and of algorithms that run on this machine listen with it, and so does the web
+console. Requests of web pages are refused, except those of a page that the listener itself serves
+(`tritonforge.request_origin`).
 
 It does not use a library because that is slower: waitress 3.0 needs the same time for small requests one after another,
 1.3 to 1.8 times as long for an image of 600 KB, and 1.7 to 7 times for 20 MB (tests/benchmarks/listener.py).
@@ -74,15 +75,19 @@ class Listener:
 
     A body of more than ``largest`` bytes is refused with 413 before memory is allocated, a request of a web page with
     403. The header Host is checked where the socket is bound to a loopback address; one that is bound to every address
-    is in a container, which may be reached by any name.
+    is in a container, which may be reached by any name. With ``has_page`` requests of a page from this listener's own
+    address are answered; the socket is then bound to a loopback address.
     """
 
-    def __init__(self, opened: socket.socket, answer: RequestHandler, *, largest: int = LARGEST_BODY) -> None:
+    def __init__(
+        self, opened: socket.socket, answer: RequestHandler, *, largest: int = LARGEST_BODY, has_page: bool = False
+    ) -> None:
         class Handler(_Exchange):
             answering = staticmethod(answer)
             busy = _Busy()
             most = largest
             port = _find_loopback_port(opened)
+            serves_page = has_page
 
         self._busy = Handler.busy
         self._server = ThreadingHTTPServer(opened.getsockname()[:2], Handler, bind_and_activate=False)
@@ -137,6 +142,7 @@ class _Exchange(BaseHTTPRequestHandler):
     busy: _Busy
     most: int
     port: int | None
+    serves_page: bool
 
     def log_message(self, *_: object) -> None:
         """Disable per-request access logging: the container's log is for errors."""
@@ -147,7 +153,7 @@ class _Exchange(BaseHTTPRequestHandler):
         self._send(Reply(code, (explain or message or HTTPStatus(code).phrase).encode(), "text/plain"))
 
     def _handle(self) -> None:
-        if sentence := request_origin.find_origin_error(self.headers.items(), port=self.port, target=self.path):
+        if sentence := self._find_origin_error():
             self.send_error(HTTPStatus.FORBIDDEN, sentence)
             discard_input(self.connection, self.rfile)
             return
@@ -173,6 +179,13 @@ class _Exchange(BaseHTTPRequestHandler):
                 traceback.print_exc()
                 reply = Reply(HTTPStatus.INTERNAL_SERVER_ERROR, b'{"error": "internal error; see the log"}')
             self._send(reply)
+
+    def _find_origin_error(self) -> str | None:
+        if self.serves_page and self.port is not None:
+            return request_origin.find_page_error(
+                self.headers.items(), port=self.port, method=self.command, target=self.path
+            )
+        return request_origin.find_origin_error(self.headers.items(), port=self.port, target=self.path)
 
     do_DELETE = do_GET = do_HEAD = do_OPTIONS = do_PATCH = do_POST = do_PUT = _handle  # noqa: N815 - http.server's
 

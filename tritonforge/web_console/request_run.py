@@ -1,0 +1,229 @@
+"""One request followed through its model: the whole request, then every step with its tensors and its time.
+
+Steps are requested one by one through their models' own endpoints, as golden tests do. The tensors between steps are
+then the ones that the ensemble moves, and no model of the repository is changed. The answer of the ensemble itself is
+compared with that of the steps.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from tritonforge.errors import ConnectError, DecodeError, ServerError
+from tritonforge.golden_tests.data_flow import DataFlow, Step, plan_data_flow
+from tritonforge.inference.client import Client
+from tritonforge.inference.wire import encode_request
+from tritonforge.profiling.statistics import ModelStatistics, ServerStatistics, merge_versions, subtract_statistics
+from tritonforge.web_console.detections import find_detections
+from tritonforge.web_console.request_bytes import explain_request
+from tritonforge.web_console.tensor_view import build_tensor_view
+
+__all__ = ["RequestFollower"]
+
+Array = npt.NDArray[Any]
+Document = dict[str, Any]
+
+#: Requests of one model that are in progress while a step runs make its counts those of several requests.
+_ONE: Final = 1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Answer:
+    """The outputs of a request or its error, its milliseconds, and what the server counted meanwhile."""
+
+    milliseconds: float
+    outputs: Mapping[str, Array] = field(default_factory=dict)
+    error: str = ""
+    counted: ModelStatistics | None = None
+
+
+class RequestFollower:
+    """Follows requests, one at a time, so that a step's time is not shared with another request of the page.
+
+    Args:
+        client: of the server's HTTP port.
+        configs: the ModelConfig messages by model.
+        labels: the names of classes, by model and output.
+        read_statistics: reads the server's statistics.
+        open_stream: returns a client of the gRPC port, for decoupled models; None where it is off.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        configs: Mapping[str, Any],
+        *,
+        labels: Mapping[tuple[str, str], Sequence[str]],
+        read_statistics: Callable[[], ServerStatistics],
+        open_stream: Callable[[], Client | None],
+    ) -> None:
+        self._client = client
+        self._configs = configs
+        self._labels = labels
+        self._read_statistics = read_statistics
+        self._open_stream = open_stream
+        self._sequences = itertools.count(1)
+        self._lock = threading.Lock()
+
+    def follow(self, model: str, inputs: Mapping[str, Array]) -> Document:
+        """Return the document of a request: its ``answer``, ``steps``, ``tensors``, ``detections`` and ``request``.
+
+        Raises:
+            CaseError, EncodeError: the inputs do not fit the model.
+            ConnectError: the server gave no answer.
+        """
+        flow = plan_data_flow(self._configs, model)
+        payload = encode_request(inputs)
+        with self._lock:
+            whole = self._ask(model, inputs, flow)
+            answers = list(self._ask_steps(flow, inputs, whole))
+        tensors = self._view_inputs(flow, inputs)
+        steps: list[Document] = []
+        refusing = ""
+        for step, answer in answers:
+            steps.append(_describe_step(step, answer))
+            if answer is None:
+                continue
+            refusing = refusing or (step.name if answer.error else "")
+            for name, array in answer.outputs.items():
+                tensors[step.outputs.get(name, f"output:{name}")] = self._view(step.model, name, array)
+        return {
+            "model": model,
+            "answer": {
+                "milliseconds": whole.milliseconds,
+                "server": _describe_counts(whole.counted),
+                "error": whole.error,
+                "step": refusing,
+                "agreement": _compare(flow, whole, answers),
+                "note": flow.reason,
+            },
+            "steps": steps,
+            "tensors": tensors,
+            "detections": list(self._list_detections(flow, whole, answers)),
+            "request": explain_request(payload),
+        }
+
+    def _ask_steps(self, flow: DataFlow, inputs: Mapping[str, Array], whole: _Answer) -> Any:
+        """Yield the steps in order with their answers; None for a step after one that failed."""
+        if not flow.steps:
+            named = {name: f"input:{name}" for name in inputs}
+            outputs = {name: f"output:{name}" for name in whole.outputs}
+            yield Step(flow.model, flow.model, "", named, outputs), whole
+            return
+        tensors = dict(inputs)
+        for step in flow.steps:
+            if not set(step.inputs.values()) <= tensors.keys():
+                yield step, None
+                continue
+            arguments = {name: tensors[tensor] for name, tensor in step.inputs.items()}
+            answer = self._ask(step.model, arguments, flow, version=step.version, outputs=tuple(step.outputs))
+            tensors |= {step.outputs[name]: array for name, array in answer.outputs.items()}
+            yield step, answer
+
+    def _ask(
+        self,
+        model: str,
+        inputs: Mapping[str, Array],
+        flow: DataFlow,
+        *,
+        version: str = "",
+        outputs: tuple[str, ...] = (),
+    ) -> _Answer:
+        arguments: dict[str, Any] = {"model": model, "model_version": version}
+        if flow.is_sequence:  # every request is a sequence of its own
+            arguments |= {"sequence_id": next(self._sequences), "sequence_start": True, "sequence_end": True}
+        before = self._read_statistics()
+        began = time.perf_counter()
+        error, arrays = "", dict[str, Array]()
+        try:
+            stream = self._open_stream() if flow.is_decoupled else None
+            if stream is not None:
+                responses = enumerate(stream.infer_stream(inputs, **arguments))
+                arrays = {
+                    f"{index}/{name}": array for index, entry in responses for name, array in entry.outputs.items()
+                }
+            else:
+                arrays = dict(self._client.infer(inputs, outputs=outputs, **arguments).outputs)
+        except ServerError as failure:
+            error = failure.message
+        milliseconds = (time.perf_counter() - began) * 1000
+        try:
+            counted = merge_versions(subtract_statistics(self._read_statistics(), before)).get(model)
+        except (ConnectError, DecodeError):  # a model that died is loaded again: its counts begin at 0
+            counted = None
+        return _Answer(milliseconds, arrays, error, counted)
+
+    def _view_inputs(self, flow: DataFlow, inputs: Mapping[str, Array]) -> dict[str, Document]:
+        prefix = "" if flow.steps else "input:"
+        has_batch = self._configs[flow.model].max_batch_size > 0
+        return {f"{prefix}{name}": build_tensor_view(array, has_batch=has_batch) for name, array in inputs.items()}
+
+    def _view(self, model: str, output: str, array: Array) -> Document:
+        has_batch = self._configs[model].max_batch_size > 0
+        return build_tensor_view(array, labels=self._labels.get((model, output), ()), has_batch=has_batch)
+
+    def _list_detections(self, flow: DataFlow, whole: _Answer, answers: Sequence[Any]) -> Any:
+        for step, answer in answers:
+            if answer is None:
+                continue
+            labels = next((names for (model, _), names in self._labels.items() if model == step.model), ())
+            has_batch = self._configs[step.model].max_batch_size > 0
+            if detections := find_detections(answer.outputs, labels=labels, has_batch=has_batch):
+                yield {"step": step.name, **detections}
+
+
+def _describe_step(step: Step, answer: _Answer | None) -> Document:
+    return {
+        "name": step.name,
+        "model": step.model,
+        "inputs": dict(step.inputs),
+        "outputs": dict(step.outputs),
+        "status": "skipped" if answer is None else "failed" if answer.error else "answered",
+        "milliseconds": None if answer is None else answer.milliseconds,
+        "server": None if answer is None else _describe_counts(answer.counted),
+        "error": "" if answer is None else answer.error,
+    }
+
+
+def _describe_counts(counted: ModelStatistics | None) -> Document | None:
+    """Return what the server counted for one request; None where it did not count, or counted several requests."""
+    if counted is None or counted.requests != _ONE:
+        return None
+    return {
+        "queue": counted.queue.total,
+        "compute_input": counted.compute_input.total,
+        "compute_infer": counted.compute_infer.total,
+        "compute_output": counted.compute_output.total,
+        "total": counted.success.total + counted.failure.total,
+    }
+
+
+def _compare(flow: DataFlow, whole: _Answer, answers: Sequence[Any]) -> str:
+    """Return a sentence on how the answer of the ensemble differs from that of its steps; "" if it has none."""
+    if not flow.steps or whole.error:
+        return ""
+    by_source = {
+        f"{step.name}.{name}": array for step, answer in answers if answer for name, array in answer.outputs.items()
+    }
+    differing = []
+    for name, array in whole.outputs.items():
+        other = by_source.get(flow.sources.get(name, ""))
+        if other is None or other.shape != array.shape or other.dtype != array.dtype:
+            differing.append(name)
+        elif not np.array_equal(array, other, equal_nan=array.dtype.kind == "f"):
+            if array.dtype.kind == "f":
+                largest = float(np.nanmax(np.abs(array.astype(np.float64) - other.astype(np.float64))))
+                differing.append(f"{name} (by {largest:.2g} at most)")
+            else:
+                differing.append(name)
+    if differing:
+        return f"the ensemble's own answer differs from its steps' in {', '.join(differing)}"
+    return "the ensemble's own answer is equal to its steps', bit for bit"

@@ -1,0 +1,138 @@
+// @ts-check
+/** The graph of a model, with live times in the boxes of steps and small pictures in the boxes of tensors. */
+
+import { element } from "./dom.js";
+import { milliseconds, rate } from "./format.js";
+import { plainName, renderThumbnail } from "./tensor.js";
+
+/** The smallest scale at which the text of the graph can be read, and the one to which it shrinks for its height. */
+const SMALLEST_SCALE = 0.66;
+const SMALLEST_FOR_HEIGHT = 0.8;
+
+/** Markup of this console's own renderer, which escapes every name, is the only markup that the page parses. */
+const policy = /** @type {any} */ (window).trustedTypes?.createPolicy("console-graph", { createHTML: (text) => text });
+
+export class GraphPanel {
+  /**
+   * @param {HTMLElement} container
+   * @param {(tensor: string) => void} onTensor called with a tensor that is chosen
+   * @param {(step: string) => void} onStep called with a step that is chosen
+   */
+  constructor(container, onTensor, onStep) {
+    this.container = container;
+    this.onTensor = onTensor;
+    this.onStep = onStep;
+    this.stepPlaces = new Map();
+    this.tensorPlaces = new Map();
+    this.live = new Map();
+    this.sent = new Map();
+    this.bottleneck = null;
+    new ResizeObserver(() => this.fit()).observe(container);
+  }
+
+  /** @param {any} graph */
+  show(graph) {
+    const parsed = new DOMParser().parseFromString(policy ? policy.createHTML(graph.svg) : graph.svg, "image/svg+xml");
+    const picture = document.importNode(parsed.documentElement, true);
+    this.width = graph.width;
+    this.height = graph.height;
+    this.canvas = element("div", { class: "canvas" }, picture);
+    this.canvas.style.width = `${graph.width}px`;
+    this.canvas.style.height = `${graph.height}px`;
+    this.frame = element("div", { class: "frame" }, this.canvas);
+    this.stepPlaces.clear();
+    this.tensorPlaces.clear();
+    this.live.clear();
+    this.sent.clear();
+    const steps = invert(graph.steps);
+    for (const space of graph.spaces) {
+      const isModel = space.key in graph.models;
+      const step = steps.get(space.key);
+      const tensor = graph.tensors[space.key];
+      const place = element(isModel && !step ? "div" : "button", { class: isModel ? "place timing" : "place value", type: isModel && !step ? null : "button" });
+      Object.assign(place.style, { left: `${space.x}px`, top: `${space.y}px`, width: `${space.width}px`, height: `${space.height}px` });
+      if (isModel) {
+        if (step) {
+          this.stepPlaces.set(step, place);
+          place.addEventListener("click", () => this.onStep(step));
+          this.drawStep(step);
+        }
+      } else {
+        this.tensorPlaces.set(tensor, [...(this.tensorPlaces.get(tensor) ?? []), place]);
+        place.addEventListener("click", () => this.onTensor(tensor));
+        this.drawTensor(place, tensor, null);
+      }
+      this.canvas.append(place);
+    }
+    this.container.replaceChildren(this.frame);
+    this.container.setAttribute("aria-busy", "false");
+    document.documentElement.style.setProperty("--graph", `${graph.width + 60}px`);
+    this.fit();
+  }
+
+  /** Scale the picture to the width that there is, as long as it can be read. */
+  fit() {
+    if (!this.canvas) return;
+    const style = getComputedStyle(this.container);
+    const available = this.container.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight);
+    const high = matchMedia("(min-width: 1000px)").matches ? innerHeight - this.container.getBoundingClientRect().top - 40 : Infinity;
+    const forHeight = Math.max(SMALLEST_FOR_HEIGHT, Math.max(high, 400) / this.height);
+    const scale = Math.min(1, Math.max(SMALLEST_SCALE, Math.min(available / this.width, forHeight)));
+    this.canvas.style.transform = `scale(${scale})`;
+    this.frame.style.width = `${this.width * scale}px`;
+    this.frame.style.height = `${this.height * scale}px`;
+  }
+
+  /** @param {any} load the live figures */
+  showLoad(load) {
+    this.live = new Map(load.steps.map((step) => [step.name, step]));
+    this.bottleneck = load.bottleneck?.step ?? null;
+    for (const step of this.stepPlaces.keys()) this.drawStep(step);
+  }
+
+  /** @param {any|null} result a request; null removes the one that is shown */
+  showRequest(result) {
+    this.sent = new Map((result?.steps ?? []).map((step) => [step.name, step]));
+    for (const step of this.stepPlaces.keys()) this.drawStep(step);
+    for (const [tensor, places] of this.tensorPlaces) {
+      for (const place of places) this.drawTensor(place, tensor, result?.tensors[tensor] ?? null);
+    }
+  }
+
+  drawTensor(place, tensor, view) {
+    place.classList.toggle("filled", Boolean(view));
+    place.disabled = !view;
+    place.setAttribute("aria-label", view ? `tensor ${plainName(tensor)}: show it` : `tensor ${plainName(tensor)}: no value yet`);
+    place.replaceChildren(view ? renderThumbnail(view) : "");
+  }
+
+  drawStep(name) {
+    const place = this.stepPlaces.get(name);
+    const sent = this.sent.get(name);
+    const live = this.live.get(name);
+    const state = sent?.status ?? "";
+    place.className = `place timing ${state} ${this.bottleneck === name ? "bottleneck" : ""}`;
+    const lines = [];
+    if (sent) {
+      const text = { answered: milliseconds(sent.server?.total ?? sent.milliseconds), failed: "refused the request", skipped: "not reached" }[state];
+      lines.push(element("span", { class: "sent", text: `${state === "failed" ? "✕ " : ""}${text}` }));
+    }
+    if (live && live.requests_per_second > 0) {
+      const bar = element("span", { class: "split", "aria-hidden": "true" }, element("i", { class: "queue" }), element("i", { class: "compute" }));
+      const total = live.queue + live.compute || 1;
+      bar.children[0].style.width = `${(100 * live.queue) / total}%`;
+      bar.children[1].style.width = `${(100 * live.compute) / total}%`;
+      lines.push(element("span", { class: "figures", text: `queue ${milliseconds(live.queue)} · compute ${milliseconds(live.compute)}` }), bar);
+      if (!sent) lines.push(element("span", { class: "figures muted", text: `${rate(live.requests_per_second)} · batch ${live.batch_size.toFixed(1)} · busy ${Math.round(100 * live.utilization)} %` }));
+    } else if (!sent) {
+      lines.push(element("span", { class: "figures muted", text: "no requests" }));
+    }
+    if (this.bottleneck === name) lines.unshift(element("span", { class: "flag", text: "bottleneck" }));
+    place.disabled = !sent;
+    place.replaceChildren(...lines);
+  }
+}
+
+function invert(record) {
+  return new Map(Object.entries(record).map(([name, key]) => [key, name]));
+}
