@@ -20,6 +20,7 @@ PACKAGES = (
     ("profiling",),
     ("golden_tests",),
     ("emulator",),
+    ("kubernetes",),
     ("sagemaker",),
     ("training",),
     ("transform",),
@@ -48,9 +49,9 @@ NOT_PURE = {
 PUBLIC = ("tritonforge", "tritonforge.building", "tritonforge.testing")
 
 IMPURE = {
-    "boto3", "botocore", "ctypes", "http", "io", "keras", "logging", "moto", "nvidia", "onnx", "onnxruntime",
-    "openvino", "os", "pathlib", "random", "requests", "rich", "shutil", "signal", "socket", "subprocess", "sys",
-    "tempfile", "tensorflow", "threading", "time", "torch", "treelite", "urllib", "urllib3",
+    "boto3", "botocore", "ctypes", "http", "io", "keras", "kubernetes", "logging", "moto", "nvidia", "onnx",
+    "onnxruntime", "openvino", "os", "pathlib", "random", "requests", "rich", "shutil", "signal", "socket",
+    "subprocess", "sys", "tempfile", "tensorflow", "threading", "time", "torch", "treelite", "urllib", "urllib3",
 }  # fmt: skip
 
 FORBIDDEN_NAMES = {"utils", "helpers", "common", "manager", "base", "handler"}

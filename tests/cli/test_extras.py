@@ -19,6 +19,7 @@ MODULES = {
     "isal": ("isal",),
     "tritonclient": ("grpc", "tritonclient"),
     "ml-dtypes": ("ml_dtypes",),
+    "kubernetes": ("kubernetes",),
     "resvg-py": ("resvg_py",),
     "google-crc32c": ("google_crc32c",),
     "pyarrow": ("pyarrow",),
@@ -77,6 +78,7 @@ WORKING = {
     "manifest convert {tmp}/m.manifest --to augmented -o {tmp}/c -q": (0, "1 image, 0 boxes"),
     "algorithm show repos/detector": (0, ""),
     "completion bash": (0, ""),
+    "deploy {tmp}/repository --to kserve --image 24.09 --storage-uri s3://b/r -o -": (0, "storageUri: s3://b/r"),
     "emulate --env --port 1": (1, "or pass its --port"),
 }
 LACKING = {
@@ -91,6 +93,7 @@ LACKING = {
     "package {tmp}/repository -o {tmp}/m.tar.gz": ("isal", "aws"),
     "package {tmp}/repository --uncompressed s3://bucket/x": ("boto3", "aws"),
     "deploy {tmp}/repository --plan": ("boto3", "aws"),
+    "deploy {tmp}/repository --to kserve --image 24.09 --storage-uri s3://b/r --apply": ("kubernetes", "kubernetes"),
     "destroy x --plan": ("boto3", "aws"),
     "algorithm requests repos/detector --training-image i:1": ("boto3", "aws"),
     "algorithm publish repos/detector --training-image i:1 --plan": ("boto3", "aws"),

@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import click
 
+from tritonforge.cli.cluster import KUBERNETES, ClusterOptions, deploy_to_cluster, print_plan_lines
 from tritonforge.cli.command import Command
 from tritonforge.cli.deployment_options import DeploymentOptions
-from tritonforge.cli.options import AwsOptions, add_options, json_option, option, yes_option
+from tritonforge.cli.options import SAGEMAKER, AwsOptions, add_options, json_option, option, reject_options, yes_option
 from tritonforge.cli.printing import echo_json
 from tritonforge.cli.terminal import err, note, out, steps
 from tritonforge.escaping import escape_line
@@ -25,16 +26,20 @@ __all__ = ["confirm_plan", "deploy", "destroy"]
 
 #: The exit code of `--plan --detailed-exitcode` if there are changes to apply; 1 and 2 are errors everywhere.
 _CHANGES: Final = 3
-_COLOURS: Final = {"+": "green", "~": "yellow", "-": "red"}
 
 
 @click.command(
     cls=Command,
     example="""\
 tritonforge deploy build/digits --image 24.09 --instance-type ml.g4dn.xlarge --role TritonForgeExecutionRole
-tritonforge deploy build/digits --image 24.09 --serverless 4096:5 --role TritonForgeExecutionRole --plan""",
+tritonforge deploy build/digits --image 24.09 --serverless 4096:5 --role TritonForgeExecutionRole --plan
+tritonforge deploy build/digits --to kserve --image 24.09 --storage-uri s3://models/digits --memory 4Gi --plan""",
 )
 @click.argument("paths", nargs=-1, metavar="[PATH]...", type=click.Path(path_type=Path, exists=True))
+@option(
+    "--to", "target", type=click.Choice(["sagemaker", "kserve", "helm"]), default="sagemaker",
+    help="SageMaker, KServe, or values for NVIDIA's chart deploy/k8s-onprem. Default: sagemaker.",
+)  # fmt: skip
 @option("--plan", "only_plan", is_flag=True, help="Print the plan with every request; change nothing.")
 @option("--detailed-exitcode", is_flag=True, help="With --plan: exit 3 if there are changes to apply.")
 @yes_option
@@ -42,9 +47,11 @@ tritonforge deploy build/digits --image 24.09 --serverless 4096:5 --role TritonF
 @option("--keep", type=click.IntRange(0), default=0, metavar="N", help="With --prune: keep the N newest. Default: 0.")
 @add_options(DeploymentOptions, "options")
 @add_options(AwsOptions, "aws")
+@add_options(ClusterOptions, "cluster")
 @json_option
 def deploy(
     paths: tuple[Path, ...],
+    target: Literal["sagemaker", "kserve", "helm"],
     only_plan: bool,
     detailed_exitcode: bool,
     yes: bool,
@@ -52,9 +59,13 @@ def deploy(
     keep: int,
     options: DeploymentOptions,
     aws: AwsOptions,
+    cluster: ClusterOptions,
     as_json: bool,
 ) -> int:
     """Create or update a SageMaker endpoint from PATH: a built repository, a model.tar.gz, or a definition.
+
+    With --to kserve it writes a ServingRuntime and an InferenceService, and with --apply sends them to a cluster; with
+    --to helm it writes values for NVIDIA's chart. The repository is validated first, for the same image.
 
     A definition is built first. The command compares what AWS has with the definition (deployment = Deployment(...))
     and the options, which override it, prints the plan, and applies it when you confirm. Names carry digests: a second
@@ -63,12 +74,28 @@ def deploy(
     Exit codes: 0 applied, or no changes; 1 AWS or the endpoint failed; 2 invalid input or usage; 3 only with --plan
     --detailed-exitcode: there are changes to apply.
     """
+    if target != "sagemaker":
+        reject_options("applies to --to sagemaker only", group=SAGEMAKER, names=["prune", "keep"])
+    else:
+        reject_options("applies to --to kserve and --to helm only", group=KUBERNETES)
     if detailed_exitcode and not only_plan:
         raise click.UsageError("--detailed-exitcode needs --plan")
     if keep and not prune:
         raise click.UsageError("--keep needs --prune")
     if not paths and not options.variants:
         raise click.UsageError("missing PATH: give a built repository, a model.tar.gz or a definition, or --variant")
+    if target != "sagemaker":
+        sources = DeploymentSources.load(paths)
+        return deploy_to_cluster(
+            target,
+            options.override(sources.describe_deployment(name=options.name), region=None),
+            sources,
+            cluster,
+            only_plan=only_plan,
+            detailed_exitcode=detailed_exitcode,
+            as_json=as_json,
+            confirm=lambda: confirm_plan(yes=yes, as_json=as_json),
+        )
     with steps() as progress:
         sources = DeploymentSources.load(paths)
         desired = options.override(sources.describe_deployment(name=options.name), region=aws.region)
@@ -163,9 +190,7 @@ def _find_deployment(name: str) -> Deployment:
 
 
 def _print_plan(plan: Plan) -> None:
-    for line in render(plan):
-        sign = line[2:3] if line.startswith("  ") and line[3:4] == " " else ""
-        out.print(escape_line(line), markup=False, style=_COLOURS.get(sign))
+    print_plan_lines(render(plan))
 
 
 def confirm_plan(*, yes: bool, as_json: bool) -> None:

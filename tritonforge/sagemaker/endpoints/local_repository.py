@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from tritonforge import temporary
 from tritonforge.building import BuildProgress, build_definitions
@@ -20,6 +21,8 @@ from tritonforge.validation.context import Options
 from tritonforge.validation.findings import Finding
 from tritonforge.validation.model_views import build_context
 from tritonforge.validation.tree_reader import read_tree
+
+_Value = TypeVar("_Value")
 
 __all__ = ["DeploymentSources", "LocalRepository", "check_repositories", "find_deployment", "is_definition",
            "open_repository"]  # fmt: skip
@@ -73,6 +76,18 @@ class DeploymentSources:
             path = self.paths[0] if first is None else first.folder
             name = re.sub(r"[^a-zA-Z0-9]+", "-", _strip_suffix(path)).strip("-")
         return Deployment(name=name)
+
+    def find_value(self, kind: type[_Value]) -> _Value | None:
+        """Return the value of a class that the definition of the first path binds; None if it binds none.
+
+        Raises:
+            DefinitionError: it binds several.
+        """
+        first = self.definitions.get(self.paths[0]) if self.paths else None
+        values = [] if first is None else [value for value in first.bound.values() if isinstance(value, kind)]
+        if first is not None and len(values) > 1:
+            raise DefinitionError(f"{first.path.name} has {len(values)} values of {kind.__name__} (expected one)")
+        return values[0] if values else None
 
     @contextmanager
     def open_repositories(

@@ -64,12 +64,7 @@ def check_shared_memory(context: Context) -> Iterator[Finding]:
     limit, region = context.serving.shared_memory, find_region_size(context)
     if limit is None or region is None:
         return
-    own = find_default_size(context)  # the flags of the serve script name the python backend alone
-    needs = [
-        measure_need(context, model, region if model.backend == "python" else own)
-        for model in context.models.values()
-        if _runs_in_stub(context, model)
-    ]
+    needs = measure_needs(context, region)
     count = sum(need.instances for need in needs)
     start, full = sum(need.start for need in needs), sum(need.full for need in needs)
     if start > limit:
@@ -90,6 +85,16 @@ def check_shared_memory(context: Context) -> Iterator[Finding]:
             model.document.one("max_batch_size") or model.document.one("input"),
             _advise_full(context, full),
         )
+
+
+def measure_needs(context: Context, region: int) -> list[MemoryNeed]:
+    """Return what the models that run in Python stubs take; ``region`` is that of the python backend, in bytes."""
+    own = find_default_size(context)  # the flags of the serve script name the python backend alone
+    return [
+        measure_need(context, model, region if model.backend == "python" else own)
+        for model in context.models.values()
+        if _runs_in_stub(context, model)
+    ]
 
 
 def _advise_start(context: Context, share: int) -> str:
