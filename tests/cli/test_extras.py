@@ -78,7 +78,7 @@ WORKING = {
     "manifest convert {tmp}/m.manifest --to augmented -o {tmp}/c -q": (0, "1 image, 0 boxes"),
     "algorithm show repos/detector": (0, ""),
     "completion bash": (0, ""),
-    "deploy {tmp}/repository --to kserve --image 24.09 --storage-uri s3://b/r -o -": (0, "storageUri: s3://b/r"),
+    "deploy {tmp}/repository --to kserve --image 24.09 --storage-uri pvc://b/r -o -": (0, "storageUri: pvc://b/r"),
     "emulate --env --port 1": (1, "or pass its --port"),
 }
 LACKING = {
