@@ -5,7 +5,7 @@ BIN := .venv/bin
 # The tests start hundreds of Python programs: where byte code may not be kept, each one compiles all that it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo test test-all test-fast test-core test-torch coverage lint docs bench borders mutants clean
+.PHONY: setup demo test test-all test-fast test-core test-torch coverage lint docs package bench borders mutants clean
 
 setup: .venv/installed
 
@@ -72,6 +72,16 @@ coverage: setup
 # docs/commands.md, from the commands themselves.
 docs: setup
 	@$(BIN)/python -m tests.support.command_lines
+
+# The sdist and the wheels in build/package, and what a user does with them, in clean environments.
+.venv/package/installed: pyproject.toml
+	@test -x .venv/package/bin/python || $(PYTHON) -m venv .venv/package
+	@.venv/package/bin/python tests/check_package.py --requirements | \
+	  .venv/package/bin/python -m pip install --quiet --disable-pip-version-check -r /dev/stdin
+	@touch $@
+
+package: .venv/package/installed
+	@.venv/package/bin/python tests/check_package.py
 
 lint: setup
 	$(BIN)/ruff check .

@@ -1,7 +1,8 @@
 """Compile tritonforge/serving/loopback.c into the wheel, where there is a C compiler.
 
-A wheel built without one is for any platform; `tritonforge.serving.loopback` then compiles the library when a server
-first needs it, or refuses in one sentence.
+A wheel built without one, or with TRITONFORGE_PURE_WHEEL=1, is for any platform; `tritonforge.serving.loopback` then
+compiles the library when a server first needs it, or refuses in one sentence. The wheel of a local build has the tag of
+this machine (linux_x86_64), which package indexes refuse: `make package` gives it the manylinux tag that it satisfies.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ class LoopbackBuildHook(BuildHookInterface):
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Compile the library beside its source; a failure leaves a wheel without it."""
+        if os.environ.get("TRITONFORGE_PURE_WHEEL") == "1":
+            return
         compiler = shutil.which(os.environ.get("CC", "cc"))
         platform = sysconfig.get_platform()
         library = Path(self.root, LIBRARY)

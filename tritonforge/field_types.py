@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import KW_ONLY, fields, is_dataclass
 from functools import lru_cache
 from numbers import Integral, Real
 from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hints
@@ -90,7 +90,8 @@ def _shorten(value: object) -> str:
 
 @lru_cache(maxsize=128)
 def _read_hints(cls: Any) -> dict[str, Any]:
-    return get_type_hints(cls)
+    # On Python 3.10 the marker KW_ONLY is not accepted as a type.
+    return get_type_hints(cls, localns={"KW_ONLY": type(KW_ONLY)})
 
 
 def _name_owner(value: Any) -> str:

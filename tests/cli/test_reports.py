@@ -113,6 +113,23 @@ def test_github_annotations_are_escaped() -> None:
     assert FORMATS["github"]([FINE]) == ""
 
 
+def test_gitlab_keeps_an_issue_whose_line_moves() -> None:
+    """Its report lists issues with a fingerprint that differs between findings and not between lines."""
+    twice = replace(JUDGED, findings=(ERROR, WARNING, WARNING))
+    issues = json.loads(FORMATS["gitlab"]([twice]))
+    assert issues[0] == {
+        "description": f"{ERROR.code}: 'max_batch_size' must be non-negative value for m\nhelp: write 0, or a size",
+        "check_name": ERROR.code,
+        "fingerprint": issues[0]["fingerprint"],
+        "severity": "critical",
+        "location": {"path": "build/r/m/config.pbtxt", "lines": {"begin": 2}},
+    }
+    assert len({issue["fingerprint"] for issue in issues}) == 3
+    moved = replace(twice, findings=(replace(ERROR, line=9), WARNING))
+    assert json.loads(FORMATS["gitlab"]([moved]))[0]["fingerprint"] == issues[0]["fingerprint"]
+    assert json.loads(FORMATS["gitlab"]([FINE])) == []
+
+
 def test_a_disagreement_with_the_server_is_named() -> None:
     """Another verdict, and a sentence that no finding has; agreement says nothing."""
     assert compare_with_server([ERROR], [ERROR.message], loads=False) == ()

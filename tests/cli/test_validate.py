@@ -93,7 +93,7 @@ def test_several_repositories_are_judged_in_one_run(good: Path, bad: Path) -> No
     assert [report["verdict"] for report in document["repositories"]] == ["loads", "refused"]
 
 
-@pytest.mark.parametrize("form", ["text", "json", "sarif", "junit", "github"])
+@pytest.mark.parametrize("form", ["text", "json", "sarif", "junit", "github", "gitlab"])
 def test_every_format_has_the_code(bad: Path, form: str) -> None:
     """No format loses the finding."""
     code = json.loads(tritonforge("validate", str(bad), "--format", "json").stdout)["findings"][0]["code"]

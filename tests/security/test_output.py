@@ -67,7 +67,7 @@ def check(text: str) -> None:
     assert not RAW.search(text), repr(RAW.search(text))
 
 
-@pytest.mark.parametrize("form", ["text", "json", "sarif", "junit", "github"])
+@pytest.mark.parametrize("form", ["text", "json", "sarif", "junit", "github", "gitlab"])
 def test_every_report_is_safe(form: str, hostile: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Findings about such names and strings, in all formats; those of machines can be read."""
     assert run("validate", hostile, "--format", form) == 1
@@ -80,7 +80,7 @@ def test_every_report_is_safe(form: str, hostile: Path, capfd: pytest.CaptureFix
         check("\n".join(line.lstrip(":") for line in lines))
     else:
         check(out)
-    if form in ("json", "sarif"):
+    if form in ("json", "sarif", "gitlab"):
         json.loads(out)
     if form == "junit":
         ET.fromstring(out)

@@ -9,7 +9,9 @@ differences from the findings.
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from types import MappingProxyType
@@ -317,6 +319,32 @@ def _github_lines(report: RepositoryReport) -> Iterator[str]:
         yield f"::{level} file={escape_github_property(report.repository)}::{summary}"
 
 
+def _render_gitlab(reports: Sequence[RepositoryReport]) -> str:
+    """Render GitLab's Code Quality report: a list of issues, of which a merge request shows the new and the fixed ones.
+
+    Source: GitLab's documentation, "Code Quality report format". A fingerprint has no line number, so that an issue
+    stays the same when lines are added above it.
+    """
+    issues: list[dict[str, Any]] = []
+    seen: Counter[tuple[str, ...]] = Counter()
+    for report in reports:
+        for finding in report.shown:
+            path = escape_line(report.locate(finding))
+            identity = (path, finding.code, finding.field or "", finding.message)
+            fingerprint = hashlib.sha256(json.dumps([*identity, seen[identity]]).encode()).hexdigest()
+            seen[identity] += 1
+            issues.append(
+                {
+                    "description": f"{finding.code}: {_describe(finding)}",
+                    "check_name": finding.code,
+                    "fingerprint": fingerprint,
+                    "severity": "critical" if finding.severity == "error" else "minor",
+                    "location": {"path": path, "lines": {"begin": finding.line or 1}},
+                }
+            )
+    return json.dumps(issues, indent=2)
+
+
 #: Format -> what renders a report on repositories.
 FORMATS: Final[Mapping[str, Callable[[Sequence[RepositoryReport]], str]]] = MappingProxyType(
     {
@@ -325,5 +353,6 @@ FORMATS: Final[Mapping[str, Callable[[Sequence[RepositoryReport]], str]]] = Mapp
         "sarif": _render_sarif,
         "junit": _render_junit,
         "github": _render_github,
+        "gitlab": _render_gitlab,
     }
 )
