@@ -3,73 +3,22 @@
 from typing import Any
 
 import pytest
-from google.protobuf import text_format
 
+from tests.support.step_statistics import PLAIN, build_ensemble, build_statistics, build_times, parse_config
 from tritonforge.profiling.bottleneck import find_bottleneck
-from tritonforge.profiling.statistics import BatchStatistics, Duration, ModelStatistics, ServerStatistics
+from tritonforge.profiling.statistics import Duration, ModelStatistics
 from tritonforge.profiling.step_times import RequestTime, compute_request_time, count_instances
-from tritonforge.triton.schema import new_model_config
-
-
-def config(text: str) -> Any:
-    return text_format.Parse(text, new_model_config())
-
-
-def ensemble(*steps: str) -> Any:
-    """An ensemble whose steps are written as ``model: input -> output``, with the tensors of inputs joined by ``+``."""
-    parts = []
-    for step in steps:
-        model, flow = step.split(": ")
-        sources, target = flow.split(" -> ")
-        first, *others = sources.split("+")
-        inputs = f'input_map {{ key: "IN" value: "{first}" }}' + "".join(
-            f'input_map {{ key: "IN_{tensor}" value: "{tensor}" }}' for tensor in others
-        )
-        parts.append(f'step {{ model_name: "{model}" {inputs} output_map {{ key: "OUT" value: "{target}" }} }}')
-    outputs = 'output { name: "OUT" data_type: TYPE_FP32 dims: 1 }'
-    return config(f'platform: "ensemble" {outputs} ensemble_scheduling {{ {" ".join(parts)} }}')
-
-
-def measured(
-    requests: int = 100,
-    *,
-    queue: float = 0.0,
-    infer: float = 1.0,
-    copy_in: float = 0.0,
-    copy_out: float = 0.0,
-    batch: int = 1,
-    total: float | None = None,
-) -> dict[str, Any]:
-    """The statistics of a model whose requests took these milliseconds."""
-
-    def times(value: float, count: int = requests) -> Duration:
-        return Duration(count, round(value * count * 1e6))
-
-    runs = requests // batch
-    return {
-        "success": times(queue + infer + copy_in + copy_out if total is None else total),
-        "queue": times(queue),
-        "compute_input": times(copy_in),
-        "compute_infer": times(infer),
-        "compute_output": times(copy_out),
-        "batches": (BatchStatistics(batch, times(copy_in, runs), times(infer, runs), times(copy_out, runs)),),
-    }
-
-
-def statistics(**models: dict[str, Any]) -> ServerStatistics:
-    return {(name, "1"): ModelStatistics(name, "1", **values) for name, values in models.items()}
 
 
 def measure(configs: dict[str, Any], *, seconds: float = 1.0, **models: dict[str, Any]) -> RequestTime:
-    return compute_request_time(configs, next(iter(configs)), statistics(**models), seconds=seconds)
-
-
-PLAIN = config('backend: "python" instance_group { count: 1 }')
+    return compute_request_time(configs, next(iter(configs)), build_statistics(**models), seconds=seconds)
 
 
 def test_the_time_of_an_ensemble_is_its_steps_and_its_own_time() -> None:
-    configs = {"both": ensemble("a: IN -> t", "b: t -> OUT"), "a": PLAIN, "b": PLAIN}
-    times = measure(configs, both=measured(total=20), a=measured(infer=5, queue=1), b=measured(infer=10, copy_out=2))
+    configs = {"both": build_ensemble("a: IN -> t", "b: t -> OUT"), "a": PLAIN, "b": PLAIN}
+    times = measure(
+        configs, both=build_times(total=20), a=build_times(infer=5, queue=1), b=build_times(infer=10, copy_out=2)
+    )
     assert [(step.name, step.begin, step.end) for step in times.steps] == [("a", 0.0, 6.0), ("b", 6.0, 18.0)]
     assert times.overhead == pytest.approx(2.0)
     assert [step.utilization for step in times.steps] == pytest.approx([0.5, 1.2])
@@ -77,26 +26,40 @@ def test_the_time_of_an_ensemble_is_its_steps_and_its_own_time() -> None:
 
 def test_the_critical_path_takes_the_slower_of_parallel_branches() -> None:
     configs = {
-        "fork": ensemble("a: IN -> t", "b: t -> u", "c: t -> v", "d: u+v -> OUT"), "a": PLAIN, "b": PLAIN, "c": PLAIN,
+        "fork": build_ensemble("a: IN -> t", "b: t -> u", "c: t -> v", "d: u+v -> OUT"),
+        "a": PLAIN,
+        "b": PLAIN,
+        "c": PLAIN,
         "d": PLAIN,
-    }  # fmt: skip
+    }
     times = measure(
-        configs, fork=measured(total=33), a=measured(infer=1), b=measured(infer=3), c=measured(infer=30),
-        d=measured(infer=1),
-    )  # fmt: skip
+        configs,
+        fork=build_times(total=33),
+        a=build_times(infer=1),
+        b=build_times(infer=3),
+        c=build_times(infer=30),
+        d=build_times(infer=1),
+    )
     assert [step.name for step in times.critical_path] == ["a", "c", "d"]
     assert times.overhead == pytest.approx(1.0)
 
 
 def test_nested_ensembles_have_steps_and_a_time_of_their_own() -> None:
     configs = {
-        "outer": ensemble("a: IN -> t", "inner: t -> OUT"), "a": PLAIN,
-        "inner": ensemble("b: IN -> u", "c: u -> OUT"), "b": PLAIN, "c": PLAIN,
-    }  # fmt: skip
+        "outer": build_ensemble("a: IN -> t", "inner: t -> OUT"),
+        "a": PLAIN,
+        "inner": build_ensemble("b: IN -> u", "c: u -> OUT"),
+        "b": PLAIN,
+        "c": PLAIN,
+    }
     times = measure(
-        configs, outer=measured(total=16), a=measured(infer=1), inner=measured(total=14), b=measured(infer=4),
-        c=measured(infer=8),
-    )  # fmt: skip
+        configs,
+        outer=build_times(total=16),
+        a=build_times(infer=1),
+        inner=build_times(total=14),
+        b=build_times(infer=4),
+        c=build_times(infer=8),
+    )
     assert [step.name for step in times.steps] == ["a", "inner/b", "inner/c"]
     outer, inner = times.ensembles
     assert (outer.name, outer.overhead) == ("outer", pytest.approx(3.0))
@@ -104,14 +67,14 @@ def test_nested_ensembles_have_steps_and_a_time_of_their_own() -> None:
 
 
 def test_a_model_that_is_not_an_ensemble_is_its_own_step() -> None:
-    times = measure({"a": PLAIN}, a=measured(infer=5))
+    times = measure({"a": PLAIN}, a=build_times(infer=5))
     assert [(step.name, step.is_critical) for step in times.steps] == [("a", True)]
     assert (times.ensembles, times.overhead) == ((), 0.0)
 
 
 def test_requests_from_elsewhere_are_stated() -> None:
-    configs = {"both": ensemble("a: IN -> t", "b: t -> OUT"), "a": PLAIN, "b": PLAIN}
-    times = measure(configs, both=measured(), a=measured(200), b=measured(105))
+    configs = {"both": build_ensemble("a: IN -> t", "b: t -> OUT"), "a": PLAIN, "b": PLAIN}
+    times = measure(configs, both=build_times(), a=build_times(200), b=build_times(105))
     assert [step.other_requests for step in times.steps] == [100, 0]
 
 
@@ -128,8 +91,8 @@ def test_means_count_requests_that_the_response_cache_answered() -> None:
 
 
 def test_instances_are_those_of_all_groups_on_all_gpus() -> None:
-    assert count_instances(config("instance_group { count: 2 gpus: [0, 1] } instance_group { count: 3 }")) == 7
-    assert count_instances(config("")) == 1
+    assert count_instances(parse_config("instance_group { count: 2 gpus: [0, 1] } instance_group { count: 3 }")) == 7
+    assert count_instances(parse_config("")) == 1
 
 
 def test_nothing_is_named_without_requests() -> None:
@@ -138,8 +101,8 @@ def test_nothing_is_named_without_requests() -> None:
 
 def find_kind(text: str, *, latency: float | None = None, seconds: float = 1.0, **values: Any) -> tuple[str, str]:
     """The kind and the sentence of the bottleneck of a model of this configuration."""
-    configs = {"a": config(text)}
-    found = find_bottleneck(measure(configs, seconds=seconds, a=measured(**values)), configs, latency=latency)
+    configs = {"a": parse_config(text)}
+    found = find_bottleneck(measure(configs, seconds=seconds, a=build_times(**values)), configs, latency=latency)
     assert found is not None
     return found.kind, " ".join([found.sentence, *found.advice])
 
@@ -187,17 +150,21 @@ def test_what_passes_outside_of_the_core_is_transfer() -> None:
 
 
 def test_the_time_between_steps_is_overhead() -> None:
-    configs = {"both": ensemble("a: IN -> t", "b: t -> OUT"), "a": PLAIN, "b": PLAIN}
-    times = measure(configs, both=measured(total=20), a=measured(infer=5), b=measured(infer=4))
+    configs = {"both": build_ensemble("a: IN -> t", "b: t -> OUT"), "a": PLAIN, "b": PLAIN}
+    times = measure(configs, both=build_times(total=20), a=build_times(infer=5), b=build_times(infer=4))
     found = find_bottleneck(times, configs)
     assert found is not None
     assert (found.kind, found.step, found.milliseconds) == ("overhead", "both", pytest.approx(11.0))
 
 
 def test_a_python_model_that_waits_for_other_models_is_named_with_them() -> None:
-    configs = {"both": ensemble("a: IN -> t", "b: t -> OUT"), "a": PLAIN, "b": PLAIN, "inner": PLAIN}
+    configs = {"both": build_ensemble("a: IN -> t", "b: t -> OUT"), "a": PLAIN, "b": PLAIN, "inner": PLAIN}
     times = measure(
-        configs, both=measured(total=30), a=measured(infer=2), b=measured(infer=22), inner=measured(400, infer=5)
+        configs,
+        both=build_times(total=30),
+        a=build_times(infer=2),
+        b=build_times(infer=22),
+        inner=build_times(400, infer=5),
     )
     found = find_bottleneck(times, configs)
     assert found is not None
@@ -206,23 +173,25 @@ def test_a_python_model_that_waits_for_other_models_is_named_with_them() -> None
 
 
 def test_a_called_ensemble_is_listed_without_its_steps() -> None:
-    configs = {"a": PLAIN, "inner": ensemble("b: IN -> t", "c: t -> OUT"), "b": PLAIN, "c": PLAIN}
-    times = measure(configs, a=measured(infer=20), inner=measured(total=18), b=measured(infer=9), c=measured(infer=9))
+    configs = {"a": PLAIN, "inner": build_ensemble("b: IN -> t", "c: t -> OUT"), "b": PLAIN, "c": PLAIN}
+    times = measure(
+        configs, a=build_times(infer=20), inner=build_times(total=18), b=build_times(infer=9), c=build_times(infer=9)
+    )
     assert [(called.model, called.calls) for called in times.called] == [("inner", 1.0)]
 
 
 def test_executions_that_take_longer_under_load_are_contention() -> None:
-    configs = {"a": config('backend: "python" instance_group { count: 4 }')}
-    alone = measure(configs, a=measured(infer=10))
-    found = find_bottleneck(measure(configs, a=measured(queue=100, infer=40)), configs, baseline=alone)
+    configs = {"a": parse_config('backend: "python" instance_group { count: 4 }')}
+    alone = measure(configs, a=build_times(infer=10))
+    found = find_bottleneck(measure(configs, a=build_times(queue=100, infer=40)), configs, baseline=alone)
     assert found is not None
     assert found.kind == "contention"
     assert "4.0 times as long as without load" in found.sentence
 
 
 def test_a_larger_batch_that_takes_longer_is_not_contention() -> None:
-    configs = {"a": config("instance_group { count: 2 } max_batch_size: 8 dynamic_batching {}")}
-    alone = measure(configs, a=measured(infer=10))
-    found = find_bottleneck(measure(configs, a=measured(queue=100, infer=40, batch=4)), configs, baseline=alone)
+    configs = {"a": parse_config("instance_group { count: 2 } max_batch_size: 8 dynamic_batching {}")}
+    alone = measure(configs, a=build_times(infer=10))
+    found = find_bottleneck(measure(configs, a=build_times(queue=100, infer=40, batch=4)), configs, baseline=alone)
     assert found is not None
     assert found.kind == "queue"

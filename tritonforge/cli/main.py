@@ -104,6 +104,7 @@ _COMMANDS: Final[dict[str, Row]] = {
         "Compare the answers of every step with the recorded ones.",
     ),
     "infer": ("tritonforge.cli.inference:infer", "Send tensors or images to a server and print the outputs."),
+    "profile": ("tritonforge.cli.profile:profile", "Measure a model under load and name the step that limits it."),
     "train": ("tritonforge.cli.train:train", "Run a SageMaker training job on this machine or on SageMaker."),
     "transform": (
         "tritonforge.cli.transform:transform",

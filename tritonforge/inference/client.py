@@ -212,7 +212,7 @@ class Client:
         ``inputs`` are the arrays of its others, with a row for each image. The rest is as in `infer`.
         """
         model = model or self.model
-        tensor = self._find_image_input(input, model, given=inputs or {})
+        tensor = self.find_image_input(input, model, given=inputs or {})
         while True:
             try:
                 return self.infer(
@@ -329,7 +329,7 @@ class Client:
         metadata = self.fetch_metadata(model)
         return () if metadata is None else metadata.outputs
 
-    def _find_image_input(self, name: str | None, model: str | None, *, given: Collection[str]) -> TensorMetadata:
+    def find_image_input(self, name: str | None, model: str | None, *, given: Collection[str]) -> TensorMetadata:
         """Return the input that takes the images.
 
         Where the server has no metadata, it is the only required input without a value, taken for UINT8 until the
