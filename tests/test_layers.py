@@ -15,6 +15,7 @@ PACKAGE = ROOT / "tritonforge"
 #: The packages from the top down. A package imports itself and those below it; those of the last row are equal.
 PACKAGES = (
     ("cli",),
+    ("language_server",),
     ("web_console",),
     ("tuning",),
     ("profiling",),
@@ -42,6 +43,7 @@ PURE_PACKAGES = ("inference/wire", "pbtxt", "repository/definition", "sagemaker/
 NOT_PURE = {
     "tritonforge/repository/definition/loading.py": "imports the definition of a user",
     "tritonforge/sagemaker/plans/executor.py": "calls AWS and waits",
+    "tritonforge/triton/field_documentation.py": "reads a data file of its package",
     "tritonforge/triton/schema.py": "reads the schema, a file of its package",
 }
 

@@ -96,6 +96,7 @@ _COMMANDS: Final[dict[str, Row]] = {
         "tritonforge.cli.validation:explain",
         "Print what a validation rule means.",
     ),
+    "lsp": ("tritonforge.cli.language_server:lsp", "Run the language server for editors."),
     "graph": ("tritonforge.cli.graph:graph", "Draw a model repository: steps, tensors, settings, findings."),
     "serve": ("tritonforge.cli.serving:serve", "Run a model repository on a real Triton on this machine."),
     "trace": ("tritonforge.cli.trace:trace", "Show where single requests spent their time: a waterfall of the steps."),

@@ -210,6 +210,12 @@ _KINDS: Final[dict[int, tuple[int, int, int]]] = {
 }
 
 
+#: By `FieldDescriptor.type` (descriptor.h): the name of a scalar in the proto.
+_SCALARS: Final = {
+    1: "double", 2: "float", 3: "int64", 4: "uint64", 5: "int32", 8: "bool", 9: "string", 12: "bytes", 13: "uint32",
+}  # fmt: skip
+
+
 class FieldSpec:
     """One field: its kind and bounds, whether it repeats, its oneof, its enum's values or its message."""
 
@@ -228,6 +234,19 @@ class FieldSpec:
         values = descriptor.enum_type.values if self.kind == FieldKind.ENUM else ()
         self.names: dict[str, int] = {value.name: value.number for value in values}
         self.numbers: dict[int, str] = {value.number: value.name for value in values}
+
+    @property
+    def full_name(self) -> str:
+        """The name with that of its message, such as ``inference.ModelInput.dims``."""
+        name: str = self._descriptor.full_name
+        return name
+
+    @property
+    def type_name(self) -> str:
+        """The full name of its message or enum; else the scalar's name in the proto, such as ``int64``."""
+        typed = self._descriptor.message_type or self._descriptor.enum_type
+        name: str = typed.full_name if typed is not None else _SCALARS[self._descriptor.type]
+        return name
 
     @property
     def message(self) -> MessageSpec:

@@ -26,7 +26,7 @@ import tritonforge
 from tritonforge.errors import ArtifactError, DefinitionError, MissingExtraError, TritonForgeError
 from tritonforge.repository.download import BuildProgress, ProgressCallback, no_progress
 
-__all__ = ["error_from_json", "error_to_json", "run_in_child", "run_task"]
+__all__ = ["build_command", "error_from_json", "error_to_json", "run_in_child", "run_task"]
 
 #: Bytes of a dead child's output that are shown.
 _SHOWN_OUTPUT: Final = 2000
@@ -49,10 +49,10 @@ def run_in_child(
     Raises:
         ArtifactError, MissingExtraError, DefinitionError: the child's own error; or it died, with its last output.
     """
-    command = [sys.executable, "-m", __spec__.name, task, json.dumps(arguments)]
+    command, environment = build_command(task, arguments)
     with tempfile.TemporaryFile() as output:
         child = subprocess.Popen(  # noqa: S603 - this very Python, with this module
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=output, env=_build_environment()
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=output, env=environment
         )
         last: dict[str, Any] = {}
         try:
@@ -77,6 +77,11 @@ def run_in_child(
             end = f"was ended by signal {-status}" if status < 0 else f"ended with {status}"
             raise ArtifactError(f"{what} {end}{_read_end(output)}")
     return last["done"]
+
+
+def build_command(task: str, arguments: Mapping[str, Any]) -> tuple[list[str], dict[str, str]]:
+    """Return the command line of the child that runs a task, and its environment."""
+    return [sys.executable, "-m", __spec__.name, task, json.dumps(arguments)], _build_environment()
 
 
 def error_to_json(error: TritonForgeError) -> dict[str, str]:
