@@ -99,6 +99,7 @@ _COMMANDS: Final[dict[str, Row]] = {
     "lsp": ("tritonforge.cli.language_server:lsp", "Run the language server for editors."),
     "graph": ("tritonforge.cli.graph:graph", "Draw a model repository: steps, tensors, settings, findings."),
     "serve": ("tritonforge.cli.serving:serve", "Run a model repository on a real Triton on this machine."),
+    "watch": ("tritonforge.cli.watch:watch", "Show what running servers do: a live table of models and steps."),
     "trace": ("tritonforge.cli.trace:trace", "Show where single requests spent their time: a waterfall of the steps."),
     "test": (
         "tritonforge.cli.golden_tests:test",

@@ -64,6 +64,7 @@ class _Interruption(Exception):  # noqa: N818 - not an error
 @name_value_option("--env", "environment", help="A variable of the container of a TensorFlow Serving package.")
 @option("--allow-client-shm", is_flag=True, help="Let HTTP clients register shared memory, as NVIDIA's option of this "
         "name does; web pages can then do so too.")  # fmt: skip
+@option("--watch", "is_watched", is_flag=True, help="Show the live table of tritonforge watch while the server runs.")
 @option("--trace", "trace_file", type=FILE, help="Write the time of every step of every request to this file, for "
         "tritonforge trace. It is overwritten. Default: no trace.")  # fmt: skip
 @option("--trace-rate", default=1, type=click.IntRange(1), metavar="N", show_default=True,
@@ -87,6 +88,7 @@ def serve(
     log: Path | None,
     environment: dict[str, str],
     allow_client_shm: bool,
+    is_watched: bool,
     trace_file: Path | None,
     trace_rate: int,
     timeout: float,
@@ -116,6 +118,7 @@ def serve(
                 "grpc_port",
                 "metrics_port",
                 "allow_client_shm",
+                "is_watched",
                 "trace_file",
                 "trace_rate",
                 "has_console",
@@ -127,6 +130,8 @@ def serve(
     _check_ports(ports, is_tfs_package=is_tfs_package)
     if has_console and (http_port is None or ui_port is None):
         raise click.UsageError("--ui needs Triton's HTTP port and a port of its own: leave out off")
+    if is_watched and http_port is None and grpc_port is None:
+        raise click.UsageError("--watch needs --http-port or --grpc-port, which has the statistics")
     stopped = threading.Event()
 
     def interrupt(_: int) -> None:
@@ -177,7 +182,7 @@ def serve(
                     _report(server, None if console is None else console.url, as_json=as_json)
                 else:
                     _report_package(server, as_json=as_json)
-                death = _wait(server)
+                death = _wait(server, is_watched=is_watched)
             pause = _PAUSE
             while death is not None and isinstance(server, Server):
                 err.print(f"{death.reason}; restarting tritonserver", markup=False)
@@ -188,7 +193,7 @@ def serve(
                     restarted = start(progress, server.ports, keep_log=True)
                 err.print("ready again")
                 with restarted:
-                    death = _wait(restarted)
+                    death = _wait(restarted, is_watched=is_watched)
                 pause = _PAUSE if time.monotonic() - began > 2 * _LONGEST_PAUSE else min(2 * pause, _LONGEST_PAUSE)
         except _Interruption:
             echo("interrupted", err=True)  # while models were loading
@@ -196,10 +201,11 @@ def serve(
     return 0
 
 
-def _wait(server: Server | TfsServer) -> ModelDeath | None:
+def _wait(server: Server | TfsServer, *, is_watched: bool) -> ModelDeath | None:
     """Wait until the server ends; return the death of a model that ended it, None if it was stopped."""
     try:
-        server.wait()
+        with _show_activity(server) if is_watched else contextlib.nullcontext():
+            server.wait()
     except _Interruption:
         err.print("stopping ...")
     except LaunchError:
@@ -207,6 +213,13 @@ def _wait(server: Server | TfsServer) -> ModelDeath | None:
             return server.death
         raise
     return None
+
+
+def _show_activity(server: Server | TfsServer) -> contextlib.AbstractContextManager[None]:
+    from tritonforge.cli.watch import show_activity
+
+    assert isinstance(server, Server)  # --watch is rejected for packages of TensorFlow Serving
+    return show_activity(server.http_url or server.grpc_url or "", metrics_url=server.metrics_url)
 
 
 def _check_ports(ports: Mapping[str, int | None], *, is_tfs_package: bool) -> None:
