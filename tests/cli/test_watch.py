@@ -157,7 +157,7 @@ def run_on_terminal(*arguments: str, until: bytes, end: bytes) -> tuple[bytes, i
 
 
 def test_serve_writes_the_trace_of_all_front_ends_and_the_table(running: Running) -> None:
-    """The last test: it ends the server, and watch goes on without it."""
+    """The last test: it ends the server, and watch continues without it."""
     for name in ("http", "grpc", "sagemaker"):
         url = running.addresses[name]
         with Client(url, model=None if name == "sagemaker" else "both") as client:

@@ -58,7 +58,7 @@ def read(time: float, *models: ModelStatistics, metrics: ServerMetrics | None = 
 
 
 def load(time: float, requests: int, **other: Any) -> ServerReading:
-    """A reading after so many requests to ``both``."""
+    """A reading after a number of requests to ``both``."""
     names = {"both": 40.0, "inner": 32.0, "first": 5.0, "third": 10.0}
     models = [count(name, requests, value) for name, value in names.items()]
     return read(time, *models, count("second", requests, 16, queue=6, failures=3), **other)
@@ -122,7 +122,7 @@ def test_the_history_keeps_its_window_and_begins_again_after_a_reload() -> None:
     assert history.add(load(62, 15)) is None
 
 
-def test_without_a_window_every_interval_stands_alone() -> None:
+def test_without_a_window_the_figures_are_of_one_interval() -> None:
     history = ActivityHistory(0.0)
     history.add(load(0, 0))
     for second in range(1, 5):
