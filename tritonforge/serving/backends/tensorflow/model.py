@@ -1,7 +1,8 @@
 """The ``tensorflow`` backend: a frozen GraphDef, or a SavedModel with one of its signatures.
 
-Triton makes one `TritonPythonModel` for each instance of a model. Both kinds run in a ``tf.compat.v1.Session``, as in
-Triton's own C++ backend: it loads a SavedModel's graph without making its Python objects again, and a callable made
+Triton makes one `TritonPythonModel` for each instance of a model. Both kinds run in a session, as in Triton's own C++
+backend: it loads a SavedModel's graph without making its Python objects again. A GraphDef on the CPU is loaded without
+TensorFlow's Python (`c_api`); all else, and what that refuses, in a ``tf.compat.v1.Session``, where a callable made
 once per set of outputs adds little to TensorFlow's own time.
 
 In an image that this backend was added to (the Dockerfile's stage ``sagemaker-tensorflow``), what it imports lies in
@@ -11,7 +12,6 @@ the folder ``packages`` beside this file, and comes before the image's own packa
 from __future__ import annotations
 
 import contextlib
-import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -33,6 +33,7 @@ from tritonforge.model_files.tensorflow_graph import read_saved_model
 from tritonforge.serving.backends import configuration, requests
 from tritonforge.serving.backends.configuration import Configuration
 from tritonforge.serving.backends.requests import Arrays, RequestError
+from tritonforge.serving.backends.tensorflow import c_api
 
 __all__ = ["GRAPHDEF", "SAVEDMODEL", "Graph", "TritonPythonModel", "load_graph", "read_signature"]
 
@@ -57,7 +58,7 @@ class TritonPythonModel:
             stated = configuration.read_arguments(args)
             stated.refuse("TF_INIT_OPS_FILE")
             graph = load_graph(stated)
-            graph.warm_up(stated)
+            warm_up(graph, stated)
             self._runner = requests.BatchRunner(stated, graph.run)
         tf_memory.trim_heap()
 
@@ -97,28 +98,27 @@ class Graph:
             raise RequestError(f"TensorFlow does not take the input: {error}") from error
         return dict(zip(names, values, strict=True))
 
-    def warm_up(self, config: Configuration) -> None:
-        """Run the graph once on zeros, where its inputs have a size: TensorFlow optimises it on the first run.
 
-        For Inception V3 that is 3 s on two cores, and then 0.07 s a run. A model of sequences is not run: it may keep
-        state in its variables.
-        """
-        import numpy as np
+def warm_up(graph: Graph | c_api.FrozenGraph, config: Configuration) -> None:
+    """Run the graph once on zeros, where its inputs have a size: TensorFlow optimises it on the first run.
 
-        if config.sequence or any(tensor.data_type == TYPE_STRING or -1 in tensor.dims for tensor in config.inputs):
-            return
-        arrays = {
-            tensor.name: np.zeros(
-                (1, *tensor.dims) if config.batched else tensor.dims, BY_CONFIG[tensor.data_type].dtype
-            )
-            for tensor in config.inputs
-        }
-        # Zeros may be invalid input for the model: then the first request is slow, and nothing else.
-        with contextlib.suppress(RequestError):
-            self.run(arrays, [tensor.name for tensor in config.outputs])
+    For Inception V3 that is 3 s on two cores, and then 0.07 s a run. A model of sequences is not run: it may keep state
+    in its variables.
+    """
+    import numpy as np
+
+    if config.sequence or any(tensor.data_type == TYPE_STRING or -1 in tensor.dims for tensor in config.inputs):
+        return
+    arrays = {
+        tensor.name: np.zeros((1, *tensor.dims) if config.batched else tensor.dims, BY_CONFIG[tensor.data_type].dtype)
+        for tensor in config.inputs
+    }
+    # Zeros may be invalid input for the model: then the first request is slow, and nothing else.
+    with contextlib.suppress(RequestError):
+        graph.run(arrays, [tensor.name for tensor in config.outputs])
 
 
-def load_graph(config: Configuration) -> Graph:
+def load_graph(config: Configuration) -> Graph | c_api.FrozenGraph:
     """Load the model in a version's folder.
 
     ``parameters``: ``TF_NUM_INTRA_THREADS``, ``TF_NUM_INTER_THREADS`` (default 0: one per core), ``TF_GRAPH_TAG``,
@@ -134,11 +134,17 @@ def load_graph(config: Configuration) -> Graph:
         )
     # A missing file is reported before TensorFlow is loaded, which takes seconds.
     place = _find_graphdef(config) if config.platform == GRAPHDEF else _find_savedmodel(config)
+    intra_threads = config.read_number("TF_NUM_INTRA_THREADS", 0)
+    inter_threads = config.read_number("TF_NUM_INTER_THREADS", 0)
+    if config.platform == GRAPHDEF and config.device is None and not _has_texts(config):
+        frozen = _load_frozen_graph(config, place, intra_threads=intra_threads, inter_threads=inter_threads)
+        if frozen is not None:
+            return frozen
     import tensorflow as tf
 
     options = tf.compat.v1.ConfigProto(
-        intra_op_parallelism_threads=config.read_number("TF_NUM_INTRA_THREADS", 0),
-        inter_op_parallelism_threads=config.read_number("TF_NUM_INTER_THREADS", 0),
+        intra_op_parallelism_threads=intra_threads,
+        inter_op_parallelism_threads=inter_threads,
         allow_soft_placement=True,  # a graph that was placed on a GPU runs on a machine without one
     )
     # Without this, TensorFlow keeps the graph with its weights for a RunMetadata that is not used.
@@ -148,6 +154,34 @@ def load_graph(config: Configuration) -> Graph:
     loading = _load_graphdef if config.platform == GRAPHDEF else _load_savedmodel
     with graph.as_default():
         return loading(config, session, place)
+
+
+def _has_texts(config: Configuration) -> bool:
+    return any(tensor.data_type == TYPE_STRING for tensor in (*config.all_inputs, *config.outputs))
+
+
+def _load_frozen_graph(
+    config: Configuration, path: Path, *, intra_threads: int, inter_threads: int
+) -> c_api.FrozenGraph | None:
+    """Return the graph on TensorFlow's C API; None where that lacks something, or refuses the file."""
+    folder = c_api.find_library()
+    if folder is None:
+        return None
+    try:
+        graph = c_api.load_frozen_graph(folder, path, intra_threads=intra_threads, inter_threads=inter_threads)
+    except c_api.CApiError:
+        return None
+    nodes = graph.nodes
+    graph.inputs = {name: node for name, node in nodes.items() if node.operation.startswith("Placeholder")}
+    graph.outputs = {tensor.name: nodes[tensor.name] for tensor in config.outputs if tensor.name in nodes}
+    ends = [name for name, node in nodes.items() if name not in graph.inputs and not graph.has_consumers(node)]
+    found = Signature(
+        [node.spec for node in graph.inputs.values()],
+        [nodes[name].spec for name in dict.fromkeys((*ends, *graph.outputs))],
+        all_inputs=False,
+    )
+    configuration.check_tensors(config, found, shapes=False)
+    return graph
 
 
 def read_signature(config: Configuration) -> Signature:
@@ -276,9 +310,7 @@ def _find_numpy_type(dtype: Any) -> Any:
 
 
 def _find_reason(error: Exception) -> str:
-    """Return the sentence in an error of a session, between the traceback of the graph's creation and the nodes."""
-    text = str(getattr(error, "message", None) or error).split("[[")[0].strip()
-    return re.sub(r"^\(\d+\) [A-Z_]+: ", "", text.splitlines()[-1].strip()) if text else type(error).__name__
+    return c_api.find_reason(str(getattr(error, "message", None) or error)) or type(error).__name__
 
 
 def _get_first_line(error: Exception) -> str:
