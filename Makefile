@@ -5,7 +5,7 @@ BIN := .venv/bin
 # The tests start hundreds of Python programs: where byte code may not be kept, each one compiles all that it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo test test-all test-fast test-core test-torch coverage lint docs package bench borders mutants clean
+.PHONY: setup demo test test-all test-fast test-core test-torch test-kubernetes coverage lint docs package bench borders mutants clean
 
 setup: .venv/installed
 
@@ -64,6 +64,12 @@ TORCH ?= torch==2.13.0
 
 test-torch: .venv/torch/installed
 	@.venv/torch/bin/python -m pytest tests/serving/test_pytorch_backend.py tests/serving/test_pytorch_naming.py
+
+# What deploy writes for Kubernetes, against a real API server (KUBE_APISERVER and ETCD are paths of the programs; without
+# them the stand-in alone) and real Helm, whose wheel of 75 MB is installed here only.
+test-kubernetes: setup
+	@$(BIN)/pip install --quiet 'helm-python-sdk==0.2.2'
+	@$(BIN)/python -m pytest tests/kubernetes
 
 # Branches of the pure packages that the fast tests run; fails below the number that pyproject.toml states.
 coverage: setup

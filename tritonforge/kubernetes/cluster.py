@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Final
 
 from tritonforge.errors import ConnectError, DefinitionError, DeploymentError, MissingExtraError
@@ -61,7 +63,12 @@ class Cluster:
             raise MissingExtraError("kubernetes", extra="kubernetes") from error
         configuration = kubernetes.client.Configuration()
         try:
-            kubernetes.config.load_config(context=context, client_configuration=configuration)
+            if context is None and _is_in_pod():
+                kubernetes.config.load_incluster_config(client_configuration=configuration)
+            else:
+                kubernetes.config.load_kube_config(
+                    config_file=_find_kubeconfig(), context=context, client_configuration=configuration
+                )
         except kubernetes.config.ConfigException as error:
             raise DefinitionError(f"kubeconfig: {error}. Set KUBECONFIG, or give --context") from error
         configuration.retries = 0  # a plan is repeated by its user; a retry would hide a server that is down
@@ -141,6 +148,17 @@ class Cluster:
             raise ConnectError(
                 f"{where}: no answer from {self.server}: {error}. Check the cluster's address"
             ) from error
+
+
+def _find_kubeconfig() -> str:
+    """Return the paths of the kubeconfig, as kubectl finds them; now, not when the client was imported."""
+    return os.environ.get("KUBECONFIG") or str(Path("~/.kube/config").expanduser())
+
+
+def _is_in_pod() -> bool:
+    """Return True in a pod without a kubeconfig of its own, whose service account then signs in."""
+    has_file = any(Path(path).is_file() for path in _find_kubeconfig().split(os.pathsep) if path)
+    return "KUBERNETES_SERVICE_HOST" in os.environ and not has_file
 
 
 def _describe(manifest: Mapping[str, Any]) -> str:
