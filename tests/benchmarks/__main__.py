@@ -15,6 +15,7 @@ BENCHMARKS = (
     "start",
     "rebuild",
     "validation",
+    "lsp",
     "wire",
     "serving",
     "soak",

@@ -1,14 +1,16 @@
 """`tritonforge lsp` with a client over standard input and output."""
 
 import json
+import os
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.checkout import ROOT
-from tests.support.language_client import LanguageClient
+from tests.support.language_client import DEADLINE, LanguageClient
 from tests.support.rule_repositories import e, m, x
 
 pytestmark = pytest.mark.process
@@ -28,6 +30,23 @@ def editor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LanguageC
     shutil.copytree(ROOT / "repos" / "digits", folder / "digits", ignore=shutil.ignore_patterns("__pycache__", "tests"))
     with LanguageClient(folder, runDefinitions=True, image="24.09", colour="red") as client:
         yield client, folder
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait until a condition holds."""
+    deadline = time.monotonic() + DEADLINE
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def is_running(pid: int) -> bool:
+    """Return True if a process exists."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def test_initialization_names_unknown_options(editor: tuple[LanguageClient, Path]) -> None:
@@ -100,12 +119,16 @@ def test_a_definition_runs_with_its_unsaved_text(editor: tuple[LanguageClient, P
     client, folder = editor
     file = folder / "digits" / "definition.py"
     uri, text = client.open(file), file.read_text()
+    waiting = folder / "waiting"
+    client.change(uri, f"import os, time\nopen({str(waiting)!r}, 'w').write(str(os.getpid()))\ntime.sleep(600)\n")
+    wait_until(lambda: waiting.is_file() and waiting.read_text() != "")
     client.change(uri, text.replace("max_batch_size=64", "max_batch_size=-1", 1))
     (diagnostic,) = client.wait_for(uri, lambda listed: bool(listed))
     assert "'max_batch_size' must be non-negative" in diagnostic["message"]
     assert text.splitlines()[diagnostic["range"]["start"]["line"]].startswith("decode = ")
     client.change(uri, text)
     client.wait_for_codes(uri)
+    assert not is_running(int(waiting.read_text()))
     assert not list(folder.rglob("__pycache__"))
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from lsprotocol import types
 
 from tritonforge.language_server.completion import complete
-from tritonforge.language_server.hover import build_hover
+from tritonforge.language_server.hover import build_findings_hover, build_hover
 from tritonforge.language_server.navigation import Place, find_definition, find_references
 from tritonforge.language_server.placement import find_span
 from tritonforge.language_server.positions import TextIndex
@@ -96,7 +96,7 @@ def _add_requests(server: RepositoryServer) -> None:
 
     @server.feature(types.TEXT_DOCUMENT_HOVER)
     def show_hover(params: types.HoverParams) -> types.Hover | None:
-        opened = _find_config(server, params.text_document.uri)
+        opened = _find_document(server, params.text_document.uri)
         if opened is None:
             return None
         session, path, index = opened
@@ -108,7 +108,10 @@ def _add_requests(server: RepositoryServer) -> None:
             if not is_moved
         )
         findings = [finding for finding, span in spans if span.start <= offset <= span.end]
-        hover = build_hover(index.text, offset, context=repository.context, findings=findings)
+        if path.endswith(".pbtxt"):
+            hover = build_hover(index.text, offset, context=repository.context, findings=findings)
+        else:
+            hover = build_findings_hover(findings)
         return to_hover(hover, index) if hover is not None else None
 
     @server.feature(types.TEXT_DOCUMENT_DEFINITION)
@@ -191,8 +194,14 @@ def _list_code_actions(server: RepositoryServer, params: types.CodeActionParams)
 
 def _find_config(server: RepositoryServer, uri: str) -> tuple[Session, str, TextIndex] | None:
     """Return the session, the path and the text of an open configuration; None for any other document."""
+    opened = _find_document(server, uri)
+    return opened if opened is not None and opened[1].endswith(".pbtxt") else None
+
+
+def _find_document(server: RepositoryServer, uri: str) -> tuple[Session, str, TextIndex] | None:
+    """Return the session, the path and the text of an open document of a repository."""
     opened = server.find_session(uri)
-    if opened is None or not opened[1].endswith(".pbtxt"):
+    if opened is None:
         return None
     text = server.workspace.get_text_document(uri).source
     return opened[0], opened[1], server.build_index(text)

@@ -16,11 +16,12 @@ from tritonforge.validation.context import Context, ModelView, TensorView
 from tritonforge.validation.findings import Finding
 from tritonforge.validation.registry import load_rules
 
-__all__ = ["Hover", "build_hover", "escape_markdown", "explain_finding"]
+__all__ = ["Hover", "build_findings_hover", "build_hover", "escape_markdown", "explain_finding"]
 
 _MARKDOWN: Final = re.compile(r"([\\`*_{}\[\]<>()#+!|~&-])")
 #: Tensors of a model that are listed.
 _MAXIMAL_TENSORS: Final = 20
+_SEPARATOR: Final = "\n\n---\n\n"
 _MAXIMAL_TEXT: Final = 300
 
 
@@ -36,7 +37,8 @@ def build_hover(
     text: str, offset: int, *, context: Context | None = None, findings: Iterable[Finding] = ()
 ) -> Hover | None:
     """Return what is shown at an offset; ``findings`` are those at it. None where there is nothing to show."""
-    parts = [explain_finding(finding) for finding in findings]
+    explained = build_findings_hover(findings)
+    parts = [explained.markdown] if explained is not None else []
     cursor = find_cursor(text, _find_start(text, offset))
     span = None
     if cursor is not None and cursor.span.end > cursor.span.start:
@@ -44,7 +46,13 @@ def build_hover(
         if described:
             parts.append(described)
             span = cursor.span
-    return Hover("\n\n---\n\n".join(parts), span) if parts else None
+    return Hover(_SEPARATOR.join(parts), span) if parts else None
+
+
+def build_findings_hover(findings: Iterable[Finding]) -> Hover | None:
+    """Return the rules of findings; None without any."""
+    parts = list(dict.fromkeys(explain_finding(finding) for finding in findings))
+    return Hover(_SEPARATOR.join(parts), None) if parts else None
 
 
 def explain_finding(finding: Finding) -> str:

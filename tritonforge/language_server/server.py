@@ -56,6 +56,7 @@ class Session:
         self.open: dict[str, str] = {}
         self.published: dict[str, list[types.Diagnostic]] = {}
         self.report = DefinitionReport()
+        self.is_changed = False  # on disk, since it was read
         self.is_read = False  # nothing is published before the directory was read once
         self.is_stale = True
         self.duration = 0.0
@@ -138,6 +139,9 @@ class RepositoryServer(LanguageServer):
         session, path = opened
         del session.open[uri]
         session.repository.set_buffer(path, None)
+        if path == DEFINITION:
+            session.report = DefinitionReport()
+            self.schedule_definition(session)
         if session.open:
             self.schedule_reading(session)
             return
@@ -157,15 +161,18 @@ class RepositoryServer(LanguageServer):
 
     def schedule_reading(self, session: Session, delay: float = _READ_DELAY) -> None:
         """Read the directory soon, in a thread, and validate it."""
-        if session.reading is not None and not session.reading.done():
-            session.reading.cancel()
-        session.reading = asyncio.ensure_future(self._read(session, delay))
+        session.is_changed = True
+        if session.reading is None or session.reading.done():
+            session.reading = asyncio.ensure_future(self._read(session, delay))
 
     async def _read(self, session: Session, delay: float) -> None:
-        await asyncio.sleep(delay)
-        await asyncio.to_thread(session.repository.read)
-        session.is_read = True
-        self.schedule_validation(session)
+        while session.is_changed:
+            await asyncio.sleep(delay)
+            session.is_changed = False
+            await asyncio.to_thread(session.repository.read)
+            session.is_read = True
+            self.schedule_validation(session)
+            delay = _READ_DELAY
 
     def schedule_validation(self, session: Session) -> None:
         """Validate when the messages that have arrived are handled; later if validation takes long."""
