@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from tritonforge.tuning.search_space import Point, SearchSpace
 
-__all__ = ["OPTIMIZERS", "Observation", "Optimizer", "propose_point"]
+__all__ = ["OPTIMIZERS", "Observation", "Optimizer", "propose_point", "simplify_point"]
 
 Array = npt.NDArray[np.float64]
 
@@ -47,6 +47,8 @@ _BEST: Final = 4
 _LENGTHS: Final = (0.4, 0.8, 1.6)
 _ADDITIVE: Final = (0.3, 0.7, 0.95)
 _NOISES: Final = (1e-3, 1e-2, 5e-2)
+#: The predicted loss, as a logarithm, for which a change is not worth making.
+_NEGLIGIBLE: Final = 0.01
 
 
 def propose_point(space: SearchSpace, history: Sequence[Observation], seed: int) -> Point | None:
@@ -67,6 +69,31 @@ def propose_point(space: SearchSpace, history: Sequence[Observation], seed: int)
     mean, deviation = _predict(features, targets, options)
     improvement = _expect_improvement(mean, deviation, float(targets.max()))
     return candidates[int(np.argmax(improvement))]
+
+
+def simplify_point(space: SearchSpace, history: Sequence[Observation], best: Point) -> Point:
+    """Return a point with fewer changes whose predicted score is at least 99 % of that of ``best``.
+
+    Changes that the search made on the way and that have no effect are taken back, the least important ones first.
+    """
+    features = _encode(space, [entry.point for entry in history])
+    logarithms = _take_logarithms([entry.score for entry in history])
+    targets, deviation = _scale([entry.score for entry in history]), float(logarithms.std()) or 1.0
+    point = best
+    least = float(_predict(features, targets, _encode(space, [best]))[0][0]) - _NEGLIGIBLE / deviation
+    while True:
+        options = [
+            option
+            for index, setting in enumerate(space.settings)
+            if point[index] != setting.current
+            and (option := space.canonicalize((*point[:index], setting.current, *point[index + 1 :]))) != point
+        ]
+        if not options:
+            return point
+        means = _predict(features, targets, _encode(space, options))[0]
+        if float(means.max()) < least:
+            return point
+        point = options[int(np.argmax(means))]
 
 
 def propose_random(space: SearchSpace, history: Sequence[Observation], seed: int) -> Point | None:
@@ -142,11 +169,14 @@ def _encode(space: SearchSpace, points: Sequence[Point]) -> Array:
 
 def _scale(scores: Sequence[float]) -> Array:
     """Return logarithms of scores with mean 0 and deviation 1; a failed point is worse than the worst."""
-    succeeded = [score for score in scores if score > 0]
-    least = min(succeeded, default=1.0) / 2
-    logarithms = np.log(np.array([max(score, least) for score in scores]))
+    logarithms = _take_logarithms(scores)
     deviation = float(logarithms.std())
     return np.asarray((logarithms - logarithms.mean()) / (deviation or 1.0))
+
+
+def _take_logarithms(scores: Sequence[float]) -> Array:
+    least = min([score for score in scores if score > 0], default=1.0) / 2
+    return np.asarray(np.log(np.array([max(score, least) for score in scores])))
 
 
 def _compute_kernel(first: Array, second: Array, length: float, additive: float) -> Array:

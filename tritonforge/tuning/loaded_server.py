@@ -1,0 +1,222 @@
+"""The server of a search: a local tritonserver for this process only, or one that runs elsewhere; and its load.
+
+Both load models by request (`model_control`). The local one is at a random address of loopback with a secret header, so
+that no web page loads models into it. It is started again if it ended, for example because a Python model died.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from tritonforge.errors import ConnectError, LaunchError, TritonForgeError
+from tritonforge.inference.client import Client
+from tritonforge.inference.wire import Payload
+from tritonforge.profiling.load import Load, LoadResult, StopRule
+from tritonforge.profiling.load_generator import MeasureProgress, measure
+from tritonforge.profiling.target import Target, open_target
+from tritonforge.serving.repository_overlay import has_gpu
+from tritonforge.serving.server import Server
+from tritonforge.triton.schema import ModelConfig, new_model_config
+from tritonforge.tuning.model_control import ModelControl, TrialError
+from tritonforge.tuning.objective import Measurement
+from tritonforge.validation.loaded_config import move_instances_to_cpu
+
+__all__ = ["LoadedServer", "TrialLoad", "open_local_server", "open_running_server"]
+
+#: Responses after which a measurement may be ended as hopeless, and how many standard deviations of their number count.
+_FEWEST: Final = 20
+_DEVIATIONS: Final = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class TrialLoad:
+    """The load of every trial: requests, how they are sent, and when a short and a long measurement end."""
+
+    model: str
+    build_requests: Callable[[Client], Sequence[Payload]]
+    load: Load
+    short: StopRule
+    long: StopRule
+
+
+@dataclass(slots=True)
+class LoadedServer:
+    """A server whose models' configurations change from trial to trial, under a load.
+
+    ``restart`` starts a local server again; None for one that this process did not start.
+    """
+
+    load: TrialLoad
+    control: ModelControl
+    client: Client
+    restart: Callable[[], tuple[ModelControl, Client]] | None = None
+    cancelled: threading.Event = field(default_factory=threading.Event)
+    #: The last result of the load generator.
+    result: LoadResult | None = None
+    _requests: Sequence[Payload] = ()
+    _target: Target | None = None
+
+    def apply(self, configs: Mapping[str, ModelConfig]) -> None:
+        """Serve these configurations.
+
+        Raises:
+            TrialError: Triton does not load one of them.
+            LaunchError, ConnectError: the server ended and does not start again.
+        """
+        try:
+            self.control.apply(_fit_machine(configs))
+        except ConnectError as error:
+            if self.restart is None:
+                raise
+            self.control, self.client = self.restart()
+            self._target = None
+            raise TrialError(f"the server ended while it loaded models: {error}") from error
+
+    def measure(self, *, least_throughput: float, is_long: bool) -> Measurement:
+        """Measure the load on the present configurations.
+
+        A measurement whose throughput is below ``least_throughput`` by three standard deviations of its number of
+        responses (of a Poisson process, which a queue is no worse than) ends early.
+
+        Raises:
+            ConnectError, ServerError, DecodeError, EncodeError: the server gives no valid answer.
+        """
+        hopeless = threading.Event()
+
+        def watch(progress: MeasureProgress) -> None:
+            if self.cancelled.is_set():
+                hopeless.set()
+            if progress.phase != "measuring" or progress.requests < _FEWEST:
+                return
+            most = (progress.requests + _DEVIATIONS * progress.requests**0.5) / progress.seconds
+            if most < least_throughput:
+                hopeless.set()
+
+        if self._target is None:
+            self._target = open_target(self.client, model=self.load.model)
+            self._requests = self.load.build_requests(self.client)
+        self.result = result = measure(
+            self._target,
+            self._requests,
+            self.load.load,
+            stop=self.load.long if is_long else self.load.short,
+            cancelled=hopeless,
+            on_progress=watch,
+        )
+        total = result.requests + result.failures
+        if not total:
+            raise ConnectError(f"{self._target.url}: no answers")
+        return Measurement(
+            throughput=result.throughput.value,
+            p50=result.p50 if result.requests else 0.0,
+            p99=result.p99 if result.requests else 0.0,
+            errors=result.failures / total,
+        )
+
+    def list_executed_models(self) -> frozenset[str]:
+        """Return the models that ran during the last measurement."""
+        statistics = self.result.statistics if self.result is not None else None
+        return frozenset(entry.name for entry in (statistics or {}).values() if entry.executions)
+
+
+@contextmanager
+def open_local_server(
+    repository: Path,
+    configs: Mapping[str, ModelConfig],
+    load: TrialLoad,
+    *,
+    timeout: float = 300.0,
+    on_progress: Callable[[str], None] = lambda sentence: None,
+    on_warning: Callable[[str], None] = lambda sentence: None,
+) -> Iterator[LoadedServer]:
+    """Serve a repository while the context lasts, for this process only.
+
+    Raises:
+        LaunchError: it does not load, with Triton's own reason.
+        MissingExtraError: nvidia-pytriton is not installed.
+    """
+    has_decoupled = any(_as_any(config).model_transaction_policy.decoupled for config in configs.values())
+    fitted = _fit_machine(configs)
+    with ExitStack() as stack:
+        running = stack.enter_context(ExitStack())
+
+        def start() -> tuple[ModelControl, Client]:
+            running.close()
+            server = running.enter_context(
+                Server(
+                    repository,
+                    models=sorted(configs),
+                    sagemaker_port=None,
+                    http_port=0,
+                    grpc_port=0 if has_decoupled else None,
+                    metrics_port=None,
+                    unguessable=True,
+                    startup_timeout=timeout,
+                    on_progress=on_progress,
+                )
+            )
+            for warning in server.warnings:
+                on_warning(warning)
+            url = server.http_url
+            assert url is not None  # its port is on
+            control = ModelControl(url, fitted, headers=server.model_control_headers, timeout=timeout)
+            running.callback(control.close)
+            address = server.grpc_url if has_decoupled and server.grpc_url is not None else url
+            options: dict[str, Any] = {} if has_decoupled else {"front_end": "triton"}
+            return control, running.enter_context(Client(address, **options))
+
+        control, client = start()
+        yield LoadedServer(load, control, client, start)
+
+
+@contextmanager
+def open_running_server(
+    url: str,
+    configs: Mapping[str, ModelConfig],
+    load: TrialLoad,
+    *,
+    headers: Mapping[str, str],
+    timeout: float = 300.0,
+    on_restore: Callable[[str], None] = lambda sentence: None,
+) -> Iterator[LoadedServer]:
+    """Use a Triton that runs elsewhere, in explicit model control and with the repository of these configurations.
+
+    Its files do not change. At the end its models are loaded again as its repository has them.
+
+    Raises:
+        ServerError: it does not load models by request.
+        ConnectError: it does not answer.
+    """
+    control = ModelControl(url, configs, headers=headers, timeout=timeout)
+    try:
+        control.load_all()
+        with Client(url, front_end="triton") as client:
+            yield LoadedServer(load, control, client)
+    finally:
+        try:
+            control.restore()
+        except (TrialError, LaunchError, ConnectError) as error:
+            on_restore(f"{url}: its models were not loaded again as its repository has them: {error}")
+        control.close()
+
+
+def _fit_machine(configs: Mapping[str, ModelConfig]) -> dict[str, ModelConfig]:
+    """Return the configurations for this machine: instances of a GPU run on the CPU where there is no GPU."""
+    if has_gpu():
+        return dict(configs)
+    fitted = {}
+    for name, config in configs.items():
+        fitted[name] = new_model_config()
+        _as_any(fitted[name]).CopyFrom(config)
+        move_instances_to_cpu(fitted[name])
+    return fitted
+
+
+def _as_any(config: ModelConfig) -> Any:
+    """Return a message whose class protobuf makes at run time."""
+    return config

@@ -1,0 +1,156 @@
+"""The search: propose a point, load it, measure it, write it down; then check the best one against the present one.
+
+It talks to a `TrialServer` by three functions, so that a test or a recorded grid can take its place.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from tritonforge.errors import ConnectError, DecodeError, LaunchError
+from tritonforge.triton.schema import ModelConfig
+from tritonforge.tuning.model_control import TrialError
+from tritonforge.tuning.objective import Comparison, Measurement, Objective, compare_measurements
+from tritonforge.tuning.optimizers import Observation, propose_point, simplify_point
+from tritonforge.tuning.search_space import Point, SearchSpace
+from tritonforge.tuning.trial_journal import JournaledTrial, TrialJournal
+
+__all__ = ["Budget", "Confirmation", "Search", "TrialServer"]
+
+#: A point whose score is surely below this share of the best one is not measured to the end.
+_HOPELESS: Final = 0.7
+#: How many of the best points are measured again, longer, before one is chosen: the best of many noisy figures is
+#: better than it is.
+_FINALISTS: Final = 3
+#: A simpler point is taken if it scores at least this share of the best one.
+_AS_GOOD: Final = 0.98
+
+
+class TrialServer(Protocol):
+    """A server whose configurations can be changed, and a load on it."""
+
+    def apply(self, configs: Mapping[str, ModelConfig]) -> None:
+        """Serve these configurations. Raises TrialError, LaunchError or ConnectError."""
+
+    def measure(self, *, least_throughput: float, is_long: bool) -> Measurement:
+        """Measure the present configurations; a throughput surely below the least one may end it early."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """When a search ends: after this many trials, those of a continued journal included, or this many seconds."""
+
+    trials: int
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmation:
+    """Measurements of the present and of the best point, made in turn, and what they say."""
+
+    before: tuple[Measurement, ...]
+    after: tuple[Measurement, ...]
+    comparison: Comparison
+
+
+@dataclass(slots=True)
+class Search:
+    """One search. ``on_trial`` gets every trial, with the number of trials so far; ``is_stopped`` ends it early."""
+
+    space: SearchSpace
+    objective: Objective
+    server: TrialServer
+    journal: TrialJournal
+    seed: int = 0
+    on_trial: Callable[[JournaledTrial, int], None] = lambda trial, count: None
+    is_stopped: Callable[[], bool] = lambda: False
+    _clock: Callable[[], float] = field(default=time.monotonic)
+
+    @property
+    def best(self) -> JournaledTrial | None:
+        """The trial with the best score within the limits, else with the best score; None if none succeeded."""
+        return max(self._list_measured(), key=self._rank, default=None)
+
+    def run(self, budget: Budget) -> None:
+        """Make trials until the budget is spent, or nothing is left to try."""
+        end = None if budget.seconds is None else self._clock() + budget.seconds
+        while len(self.journal.trials) < budget.trials and not self.is_stopped():
+            if end is not None and self._clock() >= end:
+                return
+            point = propose_point(self.space, self._list_observations(), self.seed)
+            if point is None:
+                return
+            trial = self._make_trial(point)
+            if self.is_stopped():  # what was measured until then is not a trial
+                return
+            self.journal.append(trial)
+            self.on_trial(trial, len(self.journal.trials))
+
+    def choose(self) -> Point:
+        """Return the point to recommend: of the best ones the one that is best when measured again, made simpler."""
+        current = self.space.canonicalize(self.space.current)
+        ranked = sorted(self._list_measured(), key=self._rank, reverse=True)
+        finalists = [trial.point for trial in ranked[:_FINALISTS]]
+        if not finalists or finalists[0] == current:
+            return current
+        scores = {point: self._measure_again(point) for point in finalists}
+        best = max(finalists, key=lambda point: scores[point])
+        simpler = simplify_point(self.space, self._list_observations(), best)
+        if simpler not in (best, current) and self._measure_again(simpler) >= _AS_GOOD * scores[best]:
+            return simpler
+        return best
+
+    def confirm(self, point: Point, *, pairs: int, on_pair: Callable[[int], None] = lambda pair: None) -> Confirmation:
+        """Measure the present point and another one in turn.
+
+        Raises:
+            TrialError, ConnectError: one of them is not served any more.
+        """
+        before, after = [], []
+        for pair in range(pairs):
+            on_pair(pair)
+            for chosen, measurements in ((self.space.current, before), (point, after)):
+                self.server.apply(self.space.apply(chosen))
+                measurements.append(self.server.measure(least_throughput=0.0, is_long=True))
+            if self.is_stopped():
+                break
+        return Confirmation(tuple(before), tuple(after), compare_measurements(before, after, self.objective))
+
+    def _make_trial(self, point: Point) -> JournaledTrial:
+        began = self._clock()
+        best = self.best
+        least = 0.0
+        if self.objective.goal == "throughput" and best is not None and best.measurement is not None:
+            least = _HOPELESS * self.objective.score(best.measurement)
+        try:
+            self.server.apply(self.space.apply(point))
+            loaded = self._clock()
+            measurement = self.server.measure(least_throughput=least, is_long=False)
+        except (TrialError, LaunchError, ConnectError, DecodeError) as error:
+            return JournaledTrial(point, None, str(error), load_seconds=self._clock() - began)
+        return JournaledTrial(point, measurement, "", loaded - began, self._clock() - loaded)
+
+    def _measure_again(self, point: Point) -> float:
+        try:
+            self.server.apply(self.space.apply(point))
+            measurement = self.server.measure(least_throughput=0.0, is_long=True)
+        except (TrialError, LaunchError, ConnectError, DecodeError):
+            return 0.0
+        score = self.objective.score(measurement)
+        return score if self.objective.is_met(measurement) else score / 1e6
+
+    def _list_measured(self) -> list[JournaledTrial]:
+        return [trial for trial in self.journal.trials if trial.measurement is not None]
+
+    def _list_observations(self) -> Sequence[Observation]:
+        return [
+            Observation(trial.point, 0.0 if trial.measurement is None else self.objective.score(trial.measurement))
+            for trial in self.journal.trials
+        ]
+
+    def _rank(self, trial: JournaledTrial) -> tuple[bool, float]:
+        assert trial.measurement is not None
+        return self.objective.is_met(trial.measurement), self.objective.score(trial.measurement)
