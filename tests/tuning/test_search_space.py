@@ -16,6 +16,7 @@ from tritonforge.tuning.search_space import (
     build_space,
 )
 
+STEPS = 'platform: "ensemble" ensemble_scheduling { step { model_name: "a" } step { model_name: "b" } }'
 LIMITS = SpaceLimits(cores=2, instances=4)
 
 
@@ -130,16 +131,37 @@ def test_dynamic_batching_is_turned_on_and_off() -> None:
 
 
 def test_the_batch_of_an_ensemble_stays_the_smallest_of_its_steps() -> None:
-    steps = 'platform: "ensemble" ensemble_scheduling { step { model_name: "a" } step { model_name: "b" } }'
     texts = {"a": 'backend: "python" max_batch_size: 8', "b": 'backend: "python" max_batch_size: 8'}
     for stated, expected in ((8, 16), (4, 4)):
-        space = build(**texts, e=f"{steps} max_batch_size: {stated}")
-        point = tuple(
-            setting.values.index(16) if setting.name == MAX_BATCH_SIZE else setting.current
-            for setting in space.settings
-        )
-        config: Any = space.apply(point)["e"]
+        space = build(**texts, e=f"{STEPS} max_batch_size: {stated}")
+        config: Any = space.apply(choose(space, batch=16))["e"]
         assert config.max_batch_size == expected
+
+
+def test_steps_of_an_ensemble_keep_their_batches_in_proportion() -> None:
+    space = build(
+        a='backend: "python" max_batch_size: 4',
+        b='backend: "python" max_batch_size: 8',
+        alone='backend: "python" max_batch_size: 2',
+        e=f"{STEPS} max_batch_size: 4",
+    )
+    assert [(entry.model, entry.members) for entry in space.settings if entry.name == MAX_BATCH_SIZE] == [
+        ("a", ("b",)),
+        ("alone", ()),
+    ]
+    values = space.read(tuple(
+        setting.values.index(8) if setting.name == MAX_BATCH_SIZE else setting.current for setting in space.settings
+    ))  # fmt: skip
+    assert [values[name, MAX_BATCH_SIZE] for name in ("a", "b", "alone")] == [8, 16, 8]
+
+
+def test_a_batch_stays_where_another_step_of_its_ensemble_keeps_its_own() -> None:
+    space = build(
+        a='backend: "python" max_batch_size: 4',
+        b='backend: "python" max_batch_size: 4 sequence_batching {}',
+        e=f"{STEPS} max_batch_size: 4",
+    )
+    assert MAX_BATCH_SIZE not in {setting.name for setting in space.settings}
 
 
 def test_points_of_the_same_effect_are_one() -> None:

@@ -105,6 +105,7 @@ _COMMANDS: Final[dict[str, Row]] = {
         "tritonforge.cli.golden_tests:test",
         "Compare the answers of every step with the recorded ones.",
     ),
+    "tune": ("tritonforge.cli.tune:tune", "Search batching, instances and threads on a real Triton."),
     "infer": ("tritonforge.cli.inference:infer", "Send tensors or images to a server and print the outputs."),
     "profile": ("tritonforge.cli.profile:profile", "Measure a model under load and name the step that limits it."),
     "train": ("tritonforge.cli.train:train", "Run a SageMaker training job on this machine or on SageMaker."),

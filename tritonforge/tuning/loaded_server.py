@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from tritonforge.errors import ConnectError, LaunchError, TritonForgeError
+from tritonforge.errors import ConnectError, LaunchError
 from tritonforge.inference.client import Client
 from tritonforge.inference.wire import Payload
 from tritonforge.profiling.load import Load, LoadResult, StopRule
@@ -81,7 +81,7 @@ class LoadedServer:
         """Measure the load on the present configurations.
 
         A measurement whose throughput is below ``least_throughput`` by three standard deviations of its number of
-        responses (of a Poisson process, which a queue is no worse than) ends early.
+        responses (as of a Poisson process; a queue has less) ends early.
 
         Raises:
             ConnectError, ServerError, DecodeError, EncodeError: the server gives no valid answer.

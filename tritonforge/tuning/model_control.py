@@ -65,6 +65,18 @@ class ModelControl:
                 status=status,
             )
 
+    def load_all(self) -> None:
+        """Load every model with the configuration that it should have by now.
+
+        Raises:
+            ServerError: the server does not load models by request.
+            TrialError, ConnectError: as for `apply`.
+        """
+        self.check()
+        ensembles = self._order_ensembles()
+        for name in [*(name for name in self._original if name not in ensembles), *ensembles]:
+            self._load(name, self._original[name])
+
     def apply(self, configs: Mapping[str, ModelConfig]) -> list[str]:
         """Load the models whose configurations differ from the present ones, and return their names.
 

@@ -17,6 +17,9 @@ _KEPT_UP: Final = 0.95
 #: How steeply a point beyond a limit is worse; a search then leads back to the limit.
 _PENALTY: Final = 3
 
+#: A smaller gain is not worth a change of settings.
+_WORTHWHILE: Final = 1.02
+
 #: Two-sided 95 % quantiles of Student's t by degrees of freedom.
 _STUDENT: Final = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262, 10: 2.228}
 _NORMAL: Final = 1.96
@@ -82,7 +85,8 @@ class Objective:
 class Comparison:
     """How much better the scores of ``after`` are: a ratio with its 95 % interval, from pairs measured in turn.
 
-    ``is_gain`` is True if all of the interval is above 1 and the later measurements are within the limits.
+    ``is_gain`` is True if all of the interval is above 1, the ratio is at least 1.02, and the later measurements are
+    within the limits.
     """
 
     ratio: float
@@ -93,8 +97,8 @@ class Comparison:
 
     @property
     def is_gain(self) -> bool:
-        """Whether the gain is more than noise."""
-        return self.low > 1 and self.is_within_limits
+        """Whether the gain is more than noise, and worth a change."""
+        return self.low > 1 and self.ratio >= _WORTHWHILE and self.is_within_limits
 
 
 def compare_measurements(

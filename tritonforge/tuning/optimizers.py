@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from tritonforge.tuning.search_space import Point, SearchSpace
 
-__all__ = ["OPTIMIZERS", "Observation", "Optimizer", "propose_point", "simplify_point"]
+__all__ = ["OPTIMIZERS", "Observation", "Optimizer", "propose_point", "rank_changes", "take_back"]
 
 Array = npt.NDArray[np.float64]
 
@@ -47,8 +47,6 @@ _BEST: Final = 4
 _LENGTHS: Final = (0.4, 0.8, 1.6)
 _ADDITIVE: Final = (0.3, 0.7, 0.95)
 _NOISES: Final = (1e-3, 1e-2, 5e-2)
-#: The predicted loss, as a logarithm, for which a change is not worth making.
-_NEGLIGIBLE: Final = 0.01
 
 
 def propose_point(space: SearchSpace, history: Sequence[Observation], seed: int) -> Point | None:
@@ -71,29 +69,25 @@ def propose_point(space: SearchSpace, history: Sequence[Observation], seed: int)
     return candidates[int(np.argmax(improvement))]
 
 
-def simplify_point(space: SearchSpace, history: Sequence[Observation], best: Point) -> Point:
-    """Return a point with fewer changes whose predicted score is at least 99 % of that of ``best``.
+def rank_changes(space: SearchSpace, history: Sequence[Observation], point: Point) -> list[int]:
+    """Return the settings in which a point differs from the present one, the least important one first.
 
-    Changes that the search made on the way and that have no effect are taken back, the least important ones first.
+    The importance is the score that the model predicts to be lost where the setting alone is taken back.
     """
+    changed = [index for index, setting in enumerate(space.settings) if point[index] != setting.current]
+    if not changed:
+        return []
+    options = [take_back(space, point, [index]) for index in changed]
     features = _encode(space, [entry.point for entry in history])
-    logarithms = _take_logarithms([entry.score for entry in history])
-    targets, deviation = _scale([entry.score for entry in history]), float(logarithms.std()) or 1.0
-    point = best
-    least = float(_predict(features, targets, _encode(space, [best]))[0][0]) - _NEGLIGIBLE / deviation
-    while True:
-        options = [
-            option
-            for index, setting in enumerate(space.settings)
-            if point[index] != setting.current
-            and (option := space.canonicalize((*point[:index], setting.current, *point[index + 1 :]))) != point
-        ]
-        if not options:
-            return point
-        means = _predict(features, targets, _encode(space, options))[0]
-        if float(means.max()) < least:
-            return point
-        point = options[int(np.argmax(means))]
+    means = _predict(features, _scale([entry.score for entry in history]), _encode(space, options))[0]
+    return [changed[place] for place in np.argsort(-means, kind="stable")]
+
+
+def take_back(space: SearchSpace, point: Point, indices: Collection[int]) -> Point:
+    """Return a point with the present values of these settings."""
+    return space.canonicalize(
+        [setting.current if index in indices else point[index] for index, setting in enumerate(space.settings)]
+    )
 
 
 def propose_random(space: SearchSpace, history: Sequence[Observation], seed: int) -> Point | None:
@@ -129,9 +123,7 @@ def _list_candidates(space: SearchSpace, history: Sequence[Observation], generat
     """Return points that were not measured, in a fixed order."""
     measured = {entry.point for entry in history}
     if space.count_points() <= _ENUMERATED:
-        points: Collection[Point] = [
-            space.canonicalize(point) for point in itertools.product(*(range(size) for size in space.sizes))
-        ]
+        points: Collection[Point] = space.all_points
     else:
         best = sorted(history, key=lambda entry: -entry.score)[:_BEST]
         near = [point for entry in best for point in _list_neighbours(space, entry.point)]

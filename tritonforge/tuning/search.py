@@ -14,7 +14,7 @@ from tritonforge.errors import ConnectError, DecodeError, LaunchError
 from tritonforge.triton.schema import ModelConfig
 from tritonforge.tuning.model_control import TrialError
 from tritonforge.tuning.objective import Comparison, Measurement, Objective, compare_measurements
-from tritonforge.tuning.optimizers import Observation, propose_point, simplify_point
+from tritonforge.tuning.optimizers import Observation, propose_point, rank_changes, take_back
 from tritonforge.tuning.search_space import Point, SearchSpace
 from tritonforge.tuning.trial_journal import JournaledTrial, TrialJournal
 
@@ -25,6 +25,9 @@ _HOPELESS: Final = 0.7
 #: How many of the best points are measured again, longer, before one is chosen: the best of many noisy figures is
 #: better than it is.
 _FINALISTS: Final = 3
+#: Shares of the changes, the least important ones first, that are taken back together to see whether they matter: a
+#: search changes many settings on its way that have no effect.
+_SHARES: Final = (0.75, 0.5, 0.25)
 #: A simpler point is taken if it scores at least this share of the best one.
 _AS_GOOD: Final = 0.98
 
@@ -49,7 +52,7 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Confirmation:
-    """Measurements of the present and of the best point, made in turn, and what they say."""
+    """Measurements of the present and of the best point, made in turn, and their comparison."""
 
     before: tuple[Measurement, ...]
     after: tuple[Measurement, ...]
@@ -98,9 +101,13 @@ class Search:
             return current
         scores = {point: self._measure_again(point) for point in finalists}
         best = max(finalists, key=lambda point: scores[point])
-        simpler = simplify_point(self.space, self._list_observations(), best)
-        if simpler not in (best, current) and self._measure_again(simpler) >= _AS_GOOD * scores[best]:
-            return simpler
+        order = rank_changes(self.space, self._list_observations(), best)
+        for share in _SHARES:
+            simpler = take_back(self.space, best, order[: round(share * len(order))])
+            if simpler not in scores:
+                scores[simpler] = self._measure_again(simpler)
+            if scores[simpler] >= _AS_GOOD * scores[best]:
+                return simpler
         return best
 
     def confirm(self, point: Point, *, pairs: int, on_pair: Callable[[int], None] = lambda pair: None) -> Confirmation:
@@ -109,7 +116,8 @@ class Search:
         Raises:
             TrialError, ConnectError: one of them is not served any more.
         """
-        before, after = [], []
+        before: list[Measurement] = []
+        after: list[Measurement] = []
         for pair in range(pairs):
             on_pair(pair)
             for chosen, measurements in ((self.space.current, before), (point, after)):

@@ -7,6 +7,7 @@ delays of models that batch, a larger ``max_batch_size`` only where no model fil
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,8 +17,8 @@ from typing import Any, Final, TypeAlias
 from tritonforge.triton.backends import BACKENDS, find_backend_of_platform
 from tritonforge.triton.schema import ModelConfig, new_model_config
 
-__all__ = ["COUNT", "DELAY", "MAX_BATCH_SIZE", "PREFERRED", "Point", "SearchSpace", "Setting", "SpaceLimits", "Value",
-           "build_space", "format_value"]  # fmt: skip
+__all__ = ["COUNT", "DELAY", "MAX_BATCH_SIZE", "PREFERRED", "Change", "Point", "SearchSpace", "Setting", "SpaceLimits",
+           "Value", "build_space", "format_value"]  # fmt: skip
 
 #: The value of a setting: a number, the list of preferred batch sizes, or None: no dynamic batching, no such parameter.
 Value: TypeAlias = int | tuple[int, ...] | None
@@ -41,13 +42,26 @@ _CHANGED: Final = frozenset({"max_queue_delay_microseconds", "preferred_batch_si
 class Setting:
     """A setting of a model: its name, the values to try in ascending order, and the index of the present one.
 
-    ``name`` is one of the constants of this module, or the name of a parameter of the backend.
+    ``name`` is one of the constants of this module, or the name of a parameter of the backend. ``members`` are further
+    models whose value stays in proportion: the steps of an ensemble pass their batches on, so each one takes batches as
+    large as those that the step before it makes.
     """
 
     model: str
     name: str
     values: tuple[Value, ...]
     current: int
+    members: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A setting of one model that differs: its value before and after."""
+
+    model: str
+    name: str
+    before: Value
+    after: Value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,8 +101,18 @@ class SearchSpace:
         return tuple(len(setting.values) for setting in self.settings)
 
     @cached_property
+    def all_points(self) -> tuple[Point, ...]:
+        """All points, one of those that have the same effect; only for small spaces."""
+        points = itertools.product(*(range(size) for size in self.sizes))
+        return tuple(dict.fromkeys(self.canonicalize(point) for point in points))
+
+    @cached_property
     def _places(self) -> Mapping[tuple[str, str], int]:
-        return {(setting.model, setting.name): index for index, setting in enumerate(self.settings)}
+        return {
+            (model, setting.name): index
+            for index, setting in enumerate(self.settings)
+            for model in (setting.model, *setting.members)
+        }
 
     def canonicalize(self, point: Sequence[int]) -> Point:
         """Return the point that has the same effect, with the present values of settings that do not matter.
@@ -98,16 +122,14 @@ class SearchSpace:
         """
         chosen = list(point)
         for index, setting in enumerate(self.settings):
-            if setting.name == MAX_BATCH_SIZE and self._is_off(chosen, setting.model):
+            owners = (setting.model, *setting.members)
+            if setting.name == MAX_BATCH_SIZE and all(self._is_off(chosen, model) for model in owners):
                 chosen[index] = setting.current
         for index, setting in enumerate(self.settings):
             if setting.name != PREFERRED:
                 continue
             delay = self._find_value(chosen, setting.model, DELAY)
-            batch = self._find_value(chosen, setting.model, MAX_BATCH_SIZE)
-            if batch is None:
-                batch = _as_any(self.configs[setting.model]).max_batch_size
-            assert isinstance(batch, int)
+            batch = self._find_batch(chosen, setting.model)
             stays = _is_allowed(setting.values[setting.current], batch)
             if not delay:
                 chosen[index] = setting.current if stays else setting.values.index(())
@@ -119,17 +141,20 @@ class SearchSpace:
 
     def read(self, point: Point) -> dict[tuple[str, str], Value]:
         """Return the values of a point by model and name."""
-        return {
-            (setting.model, setting.name): setting.values[index]
-            for setting, index in zip(self.settings, point, strict=True)
-        }
+        values: dict[tuple[str, str], Value] = {}
+        for setting, index in zip(self.settings, point, strict=True):
+            values[setting.model, setting.name] = value = setting.values[index]
+            for member in setting.members:
+                values[member, setting.name] = self._scale(setting, member, value)
+        return values
 
-    def list_changes(self, point: Point) -> list[tuple[Setting, Value, Value]]:
-        """Return what differs from the present configurations: setting, old and new value."""
+    def list_changes(self, point: Point) -> list[Change]:
+        """Return what differs from the present configurations."""
+        before = self.read(self.current)
         return [
-            (setting, setting.values[setting.current], setting.values[index])
-            for setting, index in zip(self.settings, point, strict=True)
-            if index != setting.current
+            Change(model, name, before[model, name], value)
+            for (model, name), value in self.read(point).items()
+            if value != before[model, name]
         ]
 
     def count_points(self) -> int:
@@ -146,15 +171,32 @@ class SearchSpace:
         for name, config in self.configs.items():
             configs[name] = new_model_config()
             configs[name].CopyFrom(config)
-        for (model, name), value in self.read(point).items():
-            setting = self.settings[self._places[model, name]]
-            if value != setting.values[setting.current]:
-                _apply_value(configs[model], name, value)
+        for change in self.list_changes(point):
+            _apply_value(configs[change.model], change.name, change.after)
         _derive_batches(self.configs, configs)
         return configs
 
     def _is_off(self, point: Sequence[int], model: str) -> bool:
         return (model, DELAY) in self._places and self._find_value(point, model, DELAY) is None
+
+    def _find_batch(self, point: Sequence[int], model: str) -> int:
+        """Return the largest batch of a model at a point."""
+        present = int(_as_any(self.configs[model]).max_batch_size)
+        place = self._places.get((model, MAX_BATCH_SIZE))
+        if place is None:
+            return present
+        setting = self.settings[place]
+        value = setting.values[point[place]]
+        value = value if setting.model == model else self._scale(setting, model, value)
+        assert isinstance(value, int)
+        return value
+
+    def _scale(self, setting: Setting, member: str, value: Value) -> Value:
+        """Return the value of a member that is in proportion to that of the setting's model."""
+        first = setting.values[setting.current]
+        assert isinstance(value, int)
+        assert isinstance(first, int)
+        return max(1, int(_as_any(self.configs[member]).max_batch_size) * value // first)
 
     def _find_value(self, point: Sequence[int], model: str, name: str) -> Value:
         place = self._places.get((model, name))
@@ -169,17 +211,20 @@ def build_space(configs: Mapping[str, ModelConfig], models: Collection[str], *, 
     """
     settings: list[Setting] = []
     notes: list[str] = []
+    for group in _group_batches(configs, models):
+        settings += _list_batches(group, configs, limits)
     for name in sorted(models):
         config: Any = configs[name]
-        if config.platform == "ensemble" or config.HasField("ensemble_scheduling"):
+        if _is_ensemble(config):
             continue
-        row = BACKENDS.get(config.backend or find_backend_of_platform(config.platform, "24.10"))
+        row = BACKENDS.get(_find_backend(config))
         is_sequence = config.HasField("sequence_batching")
         if is_sequence:
             notes.append(f"{name}: it batches sequences, so its batching and its instances are not searched")
         elif config.max_batch_size > 0:
-            may_grow = row is not None and not row.limits_batch and (row.completion != "unknown" or row.is_local)
-            settings += _list_batching(name, config, may_grow=may_grow, limits=limits)
+            batches = next((entry for entry in settings if name in (entry.model, *entry.members)), None)
+            largest = max(batches.values) if batches is not None else config.max_batch_size  # type: ignore[type-var]  # integers
+            settings += _list_batching(name, config, int(largest), limits)  # type: ignore[arg-type]  # an integer
         if not is_sequence:
             settings += _list_instances(name, config, row.default_instances if row is not None else 1, limits, notes)
         for parameter in row.thread_parameters[:1] if row is not None else ():
@@ -187,18 +232,57 @@ def build_space(configs: Mapping[str, ModelConfig], models: Collection[str], *, 
     return SearchSpace(tuple(setting for setting in settings if len(setting.values) > 1), configs, tuple(notes))
 
 
-def _list_batching(name: str, config: Any, *, may_grow: bool, limits: SpaceLimits) -> list[Setting]:
-    present = int(config.max_batch_size)
+def _group_batches(configs: Mapping[str, Any], models: Collection[str]) -> list[tuple[str, ...]]:
+    """Return groups of models whose batches change together: the batching steps of ensembles, each other model alone.
+
+    A group with a model that keeps its batch is left out.
+    """
+    groups = {name: {name} for name in models if configs[name].max_batch_size > 0 and not _is_ensemble(configs[name])}
+    for ensemble in configs.values():
+        if not _is_ensemble(ensemble) or ensemble.max_batch_size == 0:
+            continue
+        steps = _list_leaves(configs, ensemble.name, frozenset())
+        joined = set().union(*(groups.get(name, set()) for name in steps))
+        for name in joined:
+            groups[name] = joined
+        if any(name not in groups for name in steps):  # a step that is not searched
+            for name in joined:
+                groups[name] = set()
+    distinct = {tuple(sorted(group)) for group in groups.values() if group}
+    return sorted(group for group in distinct if not any(configs[name].HasField("sequence_batching") for name in group))
+
+
+def _list_leaves(configs: Mapping[str, Any], name: str, outer: frozenset[str]) -> set[str]:
+    """Return the models that an ensemble runs, also through other ensembles."""
+    if name not in configs or name in outer:
+        return set()
+    if not _is_ensemble(configs[name]):
+        return {name}
+    steps = [step.model_name for step in configs[name].ensemble_scheduling.step]
+    return set().union(*(_list_leaves(configs, step, outer | {name}) for step in steps))
+
+
+def _list_batches(group: tuple[str, ...], configs: Mapping[str, Any], limits: SpaceLimits) -> list[Setting]:
+    """Return the setting of the largest batch of a group; its first model has the smallest one."""
+    first, *members = sorted(group, key=lambda name: (configs[name].max_batch_size, name))
+    present = int(configs[first].max_batch_size)
     least = present if limits.largest_request is None else min(present, limits.largest_request)
+    rows = [BACKENDS.get(_find_backend(configs[name])) for name in group]
+    may_grow = all(row is not None and not row.limits_batch and row.completion != "unknown" for row in rows)
     most = max(present, min(4 * present, _LARGEST_BATCH)) if may_grow else present
     if limits.rows_in_flight is not None:
         most = min(most, max(present, _round_up(limits.rows_in_flight)))
     sizes = {present, least, *(size for size in _list_powers(most) if size >= least)}
     if limits.rows_in_flight is not None:
         sizes -= {size for size in sizes if size > _round_up(limits.rows_in_flight)} - {present, least}
-    settings = [_make_setting(name, MAX_BATCH_SIZE, sorted(sizes), present)]
-    if max(sizes) < 2:
-        return settings
+    values = tuple(sorted(sizes))
+    return [Setting(first, MAX_BATCH_SIZE, values, values.index(present), tuple(members))]
+
+
+def _list_batching(name: str, config: Any, largest_batch: int, limits: SpaceLimits) -> list[Setting]:
+    if largest_batch < 2:
+        return []
+    settings = []
     batching = config.dynamic_batching
     is_dynamic = config.HasField("dynamic_batching")
     has_more = any(field.name not in _CHANGED for field, _ in batching.ListFields())
@@ -206,8 +290,8 @@ def _list_batching(name: str, config: Any, *, may_grow: bool, limits: SpaceLimit
     delays = sorted({*_DELAYS, *([delay] if delay is not None else [])})
     settings.append(_make_setting(name, DELAY, delays if has_more else [None, *delays], delay))
     preferred = tuple(int(size) for size in batching.preferred_batch_size)
-    largest = min(max(sizes), limits.rows_in_flight or max(sizes))
-    choices = {(), preferred, *((size,) for size in _list_powers(max(sizes)) if 4 <= size < largest)}
+    largest = min(largest_batch, limits.rows_in_flight or largest_batch)
+    choices = {(), preferred, *((size,) for size in _list_powers(largest) if 4 <= size < largest)}
     settings.append(_make_setting(name, PREFERRED, sorted(choices), preferred))
     return settings
 
@@ -279,7 +363,7 @@ def _derive_batches(before: Mapping[str, Any], after: Mapping[str, Any]) -> None
 
     def derive(name: str) -> None:
         config = before.get(name)
-        if config is None or name in done or not config.HasField("ensemble_scheduling"):
+        if config is None or name in done or not _is_ensemble(config):
             return
         done.add(name)
         steps = [step.model_name for step in config.ensemble_scheduling.step if step.model_name in before]
@@ -301,6 +385,15 @@ def format_value(name: str, value: Value) -> str:
     if value is None:
         return "off" if name == DELAY else "default"
     return str(list(value)) if isinstance(value, tuple) else str(value)
+
+
+def _is_ensemble(config: Any) -> bool:
+    return bool(config.platform == "ensemble" or config.HasField("ensemble_scheduling"))
+
+
+def _find_backend(config: Any) -> str:
+    """Return the backend of a configuration; 24.10 still has all platforms."""
+    return str(config.backend or find_backend_of_platform(config.platform, "24.10"))
 
 
 def _as_any(config: ModelConfig) -> Any:

@@ -1,0 +1,134 @@
+"""The search on a server whose throughput is a formula: it finds the best settings, resumes, and trusts no noise."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.protobuf import text_format
+
+from tritonforge.triton.schema import new_model_config
+from tritonforge.tuning.model_control import TrialError
+from tritonforge.tuning.objective import Measurement, Objective
+from tritonforge.tuning.optimizers import Observation, propose_point, rank_changes, take_back
+from tritonforge.tuning.search import Budget, Search
+from tritonforge.tuning.search_space import COUNT, DELAY, SearchSpace, SpaceLimits, build_space
+from tritonforge.tuning.trial_journal import TrialJournal, describe_space
+
+THROUGHPUT = Objective(goal="throughput")
+
+
+def build(*, batch: int = 8) -> SearchSpace:
+    configs: dict[str, Any] = {}
+    for name in ("decode", "classify"):
+        configs[name] = new_model_config()
+        text_format.Parse(f'name: "{name}" backend: "python" max_batch_size: {batch}', configs[name])
+    return build_space(configs, configs, limits=SpaceLimits(cores=2, instances=4, rows_in_flight=8))
+
+
+class Formula:
+    """A server: more instances decode faster, batches classify faster, and more than 2 instances of classify fail."""
+
+    def __init__(self, *, has_effect: bool = True) -> None:
+        self.applied: list[Mapping[str, Any]] = []
+        self.has_effect = has_effect
+
+    def apply(self, configs: Mapping[str, Any]) -> None:
+        """Keep the configurations."""
+        if len(configs["classify"].instance_group) and configs["classify"].instance_group[0].count > 2:
+            raise TrialError("no memory")
+        self.applied.append(configs)
+
+    def measure(self, *, least_throughput: float, is_long: bool) -> Measurement:
+        """Return the formula's figures, with noise."""
+        decode, classify = self.applied[-1]["decode"], self.applied[-1]["classify"]
+        throughput = 100.0
+        if self.has_effect:
+            instances = decode.instance_group[0].count if len(decode.instance_group) else 1
+            throughput = min(50.0 * instances, 160.0 if classify.HasField("dynamic_batching") else 90.0)
+        noise = (len(self.applied) * 7919 % 13 - 6) / 600  # within 1 %
+        return Measurement(throughput=throughput * (1 + noise), p50=1000 / throughput, p99=2000 / throughput)
+
+
+def start(folder: Path, server: Formula, *, seed: int = 0) -> Search:
+    space = build()
+    journal = TrialJournal(folder / "trials.jsonl", {"space": describe_space(space), "seed": seed})
+    return Search(space, THROUGHPUT, server, journal, seed=seed)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_best_settings_are_recommended_in_few_trials_and_only_those_that_matter(tmp_path: Path, seed: int) -> None:
+    search = start(tmp_path, Formula(), seed=seed)
+    search.run(Budget(trials=25))
+    chosen = search.choose()
+    changes = {(change.model, change.name): change.after for change in search.space.list_changes(chosen)}
+    assert changes[("decode", COUNT)] == 4
+    assert changes[("classify", DELAY)] is not None
+    assert len(changes) <= 4
+    confirmation = search.confirm(chosen, pairs=4)
+    assert confirmation.comparison.is_gain
+    assert confirmation.comparison.ratio == pytest.approx(3.2, rel=0.05)
+
+
+def test_settings_without_effect_are_not_recommended(tmp_path: Path) -> None:
+    search = start(tmp_path, Formula(has_effect=False))
+    search.run(Budget(trials=12))
+    chosen = search.choose()
+    assert chosen == search.space.current or not search.confirm(chosen, pairs=4).comparison.is_gain
+
+
+def test_a_point_that_does_not_load_is_a_failed_trial(tmp_path: Path) -> None:
+    search = start(tmp_path, Formula())
+    search.run(Budget(trials=25))
+    failed = [trial for trial in search.journal.trials if trial.measurement is None]
+    assert failed
+    assert {trial.error for trial in failed} == {"no memory"}
+
+
+def test_an_interrupted_search_continues_as_if_it_had_not_been(tmp_path: Path) -> None:
+    (tmp_path / "whole").mkdir()
+    whole = start(tmp_path / "whole", Formula(has_effect=False))
+    whole.run(Budget(trials=10))
+    (tmp_path / "parts").mkdir()
+    start(tmp_path / "parts", Formula(has_effect=False)).run(Budget(trials=4))
+    second = start(tmp_path / "parts", Formula(has_effect=False))
+    assert len(second.journal.trials) == 4
+    second.run(Budget(trials=10))
+    points = [trial.point for trial in second.journal.trials]
+    assert len(set(points)) == 10
+    assert points[:5] == [trial.point for trial in whole.journal.trials][:5]
+
+
+def test_a_time_limit_ends_the_search(tmp_path: Path) -> None:
+    search = start(tmp_path, Formula())
+    times = iter(range(1000))
+    search._clock = lambda: float(next(times))
+    search.run(Budget(trials=1000, seconds=20))
+    assert 0 < len(search.journal.trials) < 10
+
+
+def test_every_point_of_a_small_space_is_proposed_once() -> None:
+    space = build(batch=0)  # instances alone
+    history: list[Observation] = []
+    while (point := propose_point(space, history, 0)) is not None:
+        assert point not in {entry.point for entry in history}
+        history.append(Observation(point, 1.0 + len(history) % 3))
+    assert history[0].point == space.current
+    assert len(history) == 9
+
+
+def test_the_setting_that_matters_is_taken_back_last() -> None:
+    space = build()
+    names = [(setting.model, setting.name) for setting in space.settings]
+    effect = names.index(("decode", COUNT))
+    history: list[Observation] = []
+    while len(history) < 15:
+        point = propose_point(space, history, 0)
+        assert point is not None
+        history.append(Observation(point, 100.0 * (1 + point[effect])))
+    best = max(
+        (entry for entry in history), key=lambda entry: (entry.score, len(space.list_changes(entry.point)))
+    ).point
+    order = rank_changes(space, history, best)
+    assert order[-1] == effect
+    assert [change.name for change in space.list_changes(take_back(space, best, order[:-1]))] == [COUNT]
