@@ -12,7 +12,8 @@ from tritonforge.tuning.model_control import TrialError
 from tritonforge.tuning.objective import Measurement, Objective
 from tritonforge.tuning.optimizers import Observation, propose_point, rank_changes, take_back
 from tritonforge.tuning.search import Budget, Search
-from tritonforge.tuning.search_space import COUNT, DELAY, SearchSpace, SpaceLimits, build_space
+from tritonforge.tuning.search_space import COUNT, DELAY, SearchSpace
+from tritonforge.tuning.space_builder import SpaceLimits, build_space
 from tritonforge.tuning.trial_journal import TrialJournal, describe_space
 
 THROUGHPUT = Objective(goal="throughput")

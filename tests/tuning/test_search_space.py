@@ -12,9 +12,8 @@ from tritonforge.tuning.search_space import (
     MAX_BATCH_SIZE,
     PREFERRED,
     SearchSpace,
-    SpaceLimits,
-    build_space,
 )
+from tritonforge.tuning.space_builder import SpaceLimits, build_space
 
 STEPS = 'platform: "ensemble" ensemble_scheduling { step { model_name: "a" } step { model_name: "b" } }'
 LIMITS = SpaceLimits(cores=2, instances=4)

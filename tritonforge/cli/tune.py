@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Final
@@ -11,8 +12,10 @@ import click
 
 from tritonforge.building import build_definitions
 from tritonforge.cli.command import Command
+from tritonforge.cli.input_arguments import read_inputs
 from tritonforge.cli.options import (
     EXISTING_DIRECTORY,
+    EXISTING_FILE,
     EXISTING_PATH,
     FILE,
     json_option,
@@ -21,10 +24,12 @@ from tritonforge.cli.options import (
     reject_options,
 )
 from tritonforge.cli.printing import echo, echo_json
+from tritonforge.cli.profile_requests import build_requests
 from tritonforge.cli.terminal import Steps, err, escape_markup, note, out, steps, stop_on_signals
 from tritonforge.errors import CaseError
-from tritonforge.golden_tests.case_files import CaseDirectory
 from tritonforge.golden_tests.session import TestedPath, find_tested_path
+from tritonforge.inference.client import Client
+from tritonforge.inference.transports import ModelMetadata
 from tritonforge.repository.definition.loading import Definitions, load
 from tritonforge.serving.repository_overlay import read_configs
 from tritonforge.tuning.definition_update import DefinitionUpdate, plan_update, write_update
@@ -32,7 +37,7 @@ from tritonforge.tuning.loaded_server import LoadedServer, TrialLoad, open_local
 from tritonforge.tuning.objective import Objective
 from tritonforge.tuning.repository_digest import hash_repository
 from tritonforge.tuning.search_space import SearchSpace
-from tritonforge.tuning.session import TuningOptions, TuningOutcome, TuningProgress, tune_models
+from tritonforge.tuning.session import TrialRequests, TuningOptions, TuningOutcome, TuningProgress, tune_models
 from tritonforge.tuning.trial_journal import JournaledTrial
 from tritonforge.tuning.tuning_report import (
     ReportedTrial,
@@ -58,6 +63,7 @@ tritonforge tune repos/digits --objective latency --rate 100
 tritonforge tune build/digits --server http://localhost:8000""",
 )
 @click.argument("path", type=EXISTING_PATH)
+@click.argument("images", nargs=-1, type=EXISTING_FILE)
 @option("--objective", type=click.Choice(["throughput", "latency"]), default="throughput", show_default=True,
         help="Maximize requests per second, or minimize the 99th percentile of the latency at --rate.")  # fmt: skip
 @option("--p99", type=click.FloatRange(0, min_open=True), metavar="MS",
@@ -68,10 +74,13 @@ tritonforge tune build/digits --server http://localhost:8000""",
         "ensemble.")  # fmt: skip
 @option("--concurrency", default=8, show_default=True, type=click.IntRange(1), metavar="N", group=_LOAD,
         help="Clients that send the next request when the last one is answered.")  # fmt: skip
-@option("--rows", default=1, show_default=True, type=click.IntRange(1), metavar="N", group=_LOAD,
-        help="The batch of a generated request; golden cases have their own.")  # fmt: skip
-@option("--cases", type=EXISTING_DIRECTORY, metavar="DIR", group=_LOAD, help="The golden cases whose inputs are sent. "
-        "Default: tests, beside the definition; without cases, random numbers.")  # fmt: skip
+@option("--cases", type=EXISTING_DIRECTORY, metavar="DIR", group=_LOAD, help="Send the inputs of the golden tests of "
+        "DIR. Default: tests, beside the definition.")  # fmt: skip
+@option("--input", "inputs", multiple=True, metavar="NAME=VALUE", group=_LOAD, help="A tensor, as for `tritonforge "
+        "infer`: JSON, text, or @FILE. NAME alone takes the images. Without cases and values, inputs are "
+        "generated.")  # fmt: skip
+@option("--batch", default=1, show_default=True, type=click.IntRange(1), metavar="N", group=_LOAD,
+        help="Rows, or images, in one request that is not a golden case.")  # fmt: skip
 @option("--trials", default=40, show_default=True, type=click.IntRange(1), metavar="N", group=_SEARCH,
         help="Measure at most N points.")  # fmt: skip
 @option("--time", "seconds", type=click.FloatRange(0, min_open=True), metavar="SECONDS", group=_SEARCH,
@@ -97,6 +106,9 @@ tritonforge tune build/digits --server http://localhost:8000""",
 @json_option
 def tune(
     path: Path,
+    images: tuple[Path, ...],
+    inputs: tuple[str, ...],
+    batch: int,
     objective: str,
     p99: float | None,
     rate: float | None,
@@ -113,10 +125,10 @@ def tune(
 ) -> int:
     """Search batching, instances and threads of all steps of PATH together, on a real Triton on this machine.
 
-    PATH is a definition, which is built first, or a model repository. Every trial loads its settings into the server
-    and measures a load on it; no file changes meanwhile. The best settings are measured against the present ones in
-    turn, and recommended only if the gain is more than noise and answers stay the same. They are printed as a diff of
-    the definition, or written with --write.
+    PATH is a definition, which is built first, or a model repository. IMAGES are sent as `tritonforge infer` does.
+    Every trial loads its settings into the server and measures a load on it; no file changes meanwhile. The best
+    settings are measured against the present ones in turn, and recommended only if the gain is more than noise and
+    answers stay the same. They are printed as a diff of the definition, or written with --write.
 
     What is fastest on a CPU is not what is fastest on a GPU: tune on the machine that will serve, beside its own Triton
     with --server.
@@ -124,6 +136,7 @@ def tune(
     _check_objective(objective, p99, rate)
     if server is None:
         reject_options("applies to --server only", names=["headers"])
+    arguments = read_inputs(inputs, sys.stdin.buffer)
     tested = find_tested_path(path, cases)
     if write and not tested.is_definition:
         raise click.UsageError(f"--write: {path} is a model repository; give its definition")
@@ -148,12 +161,26 @@ def tune(
                 repository, configs, load, timeout=timeout, on_progress=progress.detail, on_warning=note
             )
 
+        def prepare_requests(client: Client, metadata: ModelMetadata) -> TrialRequests:
+            uses_cases = cases is not None or (tested.cases.is_dir() and not arguments and not images)
+            requests = build_requests(
+                client,
+                metadata,
+                configs.get(metadata.name),
+                images=images,
+                arguments=arguments,
+                cases=tested.cases if uses_cases else None,
+                batch_size=1 if uses_cases else batch,
+            )
+            payloads, scripts = requests.encode(connections=options.concurrency)
+            return TrialRequests(requests.inputs, payloads, scripts)
+
         request.is_running = True
         outcome = tune_models(
             configs,
             options,
             open_server=open_server,
-            cases=CaseDirectory(tested.cases),
+            prepare_requests=prepare_requests,
             journal=file,
             digest=hash_repository(repository),
             cancelled=request.event,

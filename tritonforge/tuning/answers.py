@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy.typing as npt
 
 from tritonforge.golden_tests.cases import Tolerance
 from tritonforge.golden_tests.comparison import compare_tensor
 from tritonforge.golden_tests.tensor_record import TensorRecord, record_tensor
 from tritonforge.inference.client import Client
-from tritonforge.tuning.trial_inputs import Inputs
 
-__all__ = ["Answers", "compare_answers", "read_answers"]
+__all__ = ["Answers", "Inputs", "compare_answers", "read_answers"]
 
+#: The arrays of one request by input.
+Inputs = Mapping[str, npt.NDArray[Any]]
 #: The outputs of requests by name, in the order of the requests.
 Answers = Sequence[Mapping[str, TensorRecord]]
 

@@ -38,7 +38,7 @@ class TrialLoad:
     """The load of every trial: requests, how they are sent, and when a short and a long measurement end."""
 
     model: str
-    build_requests: Callable[[Client], Sequence[Payload]]
+    build_requests: Callable[[Client], tuple[Sequence[Payload], Sequence[Sequence[int]]]]
     load: Load
     short: StopRule
     long: StopRule
@@ -59,6 +59,7 @@ class LoadedServer:
     #: The last result of the load generator.
     result: LoadResult | None = None
     _requests: Sequence[Payload] = ()
+    _scripts: Sequence[Sequence[int]] = ()
     _target: Target | None = None
 
     def apply(self, configs: Mapping[str, ModelConfig]) -> None:
@@ -99,12 +100,13 @@ class LoadedServer:
 
         if self._target is None:
             self._target = open_target(self.client, model=self.load.model)
-            self._requests = self.load.build_requests(self.client)
+            self._requests, self._scripts = self.load.build_requests(self.client)
         self.result = result = measure(
             self._target,
             self._requests,
             self.load.load,
             stop=self.load.long if is_long else self.load.short,
+            scripts=self._scripts,
             cancelled=hopeless,
             on_progress=watch,
         )

@@ -15,21 +15,21 @@ from statistics import fmean
 from typing import Any, Final
 
 from tritonforge.errors import LaunchError, TritonForgeError
-from tritonforge.golden_tests.case_files import CaseDirectory
 from tritonforge.inference.client import Client
-from tritonforge.inference.wire import Payload, encode_request
+from tritonforge.inference.transports import ModelMetadata
+from tritonforge.inference.wire import Payload
 from tritonforge.profiling.load import ClosedLoop, Load, OpenLoop, StopRule
 from tritonforge.serving.repository_overlay import list_default_candidates
 from tritonforge.triton.schema import ModelConfig
-from tritonforge.tuning.answers import compare_answers, read_answers
+from tritonforge.tuning.answers import Inputs, compare_answers, read_answers
 from tritonforge.tuning.loaded_server import LoadedServer, TrialLoad
 from tritonforge.tuning.objective import Comparison, Measurement, Objective
 from tritonforge.tuning.search import Budget, Confirmation, Search
-from tritonforge.tuning.search_space import Point, SearchSpace, SpaceLimits, build_space
-from tritonforge.tuning.trial_inputs import Inputs, find_inputs
+from tritonforge.tuning.search_space import Point, SearchSpace
+from tritonforge.tuning.space_builder import SpaceLimits, build_space
 from tritonforge.tuning.trial_journal import JournaledTrial, TrialJournal, describe_space
 
-__all__ = ["TuningOptions", "TuningOutcome", "TuningProgress", "tune_models"]
+__all__ = ["TrialRequests", "TuningOptions", "TuningOutcome", "TuningProgress", "tune_models"]
 
 _WARM_UP: Final = 0.3
 #: The precision at which a measurement ends before its time is over, and how much longer the last ones take.
@@ -46,7 +46,6 @@ class TuningOptions:
         objective: what is optimized.
         model: the model that requests go to; None for the only outermost one.
         concurrency: clients of a closed loop, where the objective has no rate.
-        rows: of a generated request.
         trials: the most trials.
         seconds: the most seconds for trials; None without a limit.
         measure_seconds: the most seconds of a trial's measurement.
@@ -59,7 +58,6 @@ class TuningOptions:
     objective: Objective
     model: str | None = None
     concurrency: int = 8
-    rows: int = 1
     trials: int = 40
     seconds: float | None = None
     measure_seconds: float = 4.0
@@ -116,6 +114,17 @@ class TuningOutcome:
         return None if self.confirmation is None else _average(self.confirmation.after)
 
 
+@dataclass(frozen=True, slots=True)
+class TrialRequests:
+    """What is sent in every trial: arrays by input, the same encoded, and the scripts of sequences (`measure`)."""
+
+    inputs: Sequence[Inputs]
+    payloads: Sequence[Payload]
+    scripts: Sequence[Sequence[int]] = ()
+
+
+#: Returns the requests of a run.
+PrepareRequests = Callable[[Client, ModelMetadata], TrialRequests]
 #: Opens the server of a run under a load.
 OpenServer = Callable[[TrialLoad], AbstractContextManager[LoadedServer]]
 
@@ -125,7 +134,7 @@ def tune_models(
     options: TuningOptions,
     *,
     open_server: OpenServer,
-    cases: CaseDirectory,
+    prepare_requests: PrepareRequests,
     journal: Path,
     digest: str,
     cancelled: threading.Event,
@@ -137,7 +146,7 @@ def tune_models(
         configs: the configurations of the repository.
         options: what is searched.
         open_server: opens the server.
-        cases: golden cases, whose inputs are sent.
+        prepare_requests: returns what is sent to the model, once the server answers.
         journal: the file of trials.
         digest: of the repository: a journal of another one is started anew.
         cancelled: once set, stops the run after what it does now.
@@ -148,14 +157,12 @@ def tune_models(
         ConnectError, ServerError, DecodeError, EncodeError, CaseError: from the server, or the inputs do not fit.
     """
     model = _choose_model(configs, options.model)
-    inputs: list[Inputs] = []
+    prepared: list[TrialRequests] = []
 
-    def build_requests(client: Client) -> Sequence[Payload]:
-        if not inputs:
-            is_outermost = list_default_candidates(configs) == (model,)
-            metadata = client.metadata(model)
-            inputs.extend(find_inputs(cases, metadata, is_outermost=is_outermost, rows=options.rows))
-        return [encode_request(arrays) for arrays in inputs]
+    def build_requests(client: Client) -> tuple[Sequence[Payload], Sequence[Sequence[int]]]:
+        if not prepared:
+            prepared.append(prepare_requests(client, client.metadata(model)))
+        return prepared[0].payloads, prepared[0].scripts
 
     load = TrialLoad(
         model,
@@ -180,7 +187,7 @@ def tune_models(
         if baseline.errors:
             sentence = server.result.errors[0].sentence if server.result is not None else ""
             raise LaunchError(f"{model}: requests fail with the present settings: {sentence}")
-        space = _build_space(configs, model, server.list_executed_models(), options, inputs)
+        space = _build_space(configs, model, server.list_executed_models(), options, prepared[0].inputs)
         if not space.settings:
             raise TritonForgeError(f"{model}: none of its models has a setting to search. {' '.join(space.notes)}")
         search = Search(
@@ -192,7 +199,7 @@ def tune_models(
             on_trial=lambda trial, count: progress.on_trial(space, trial, count),
             is_stopped=cancelled.is_set,
         )
-        return _run(search, server, options, inputs, baseline=baseline, model=model, progress=progress)
+        return _run(search, server, options, prepared[0].inputs, baseline=baseline, model=model, progress=progress)
 
 
 def _run(
@@ -254,7 +261,9 @@ def _build_space(
     inputs: Sequence[Inputs],
 ) -> SearchSpace:
     """Return the space of the models that ran: also those that a Python model calls, which no configuration names."""
-    rows = max((len(array) for arrays in inputs for array in arrays.values() if array.ndim), default=1)
+    config: Any = configs[model]
+    has_rows = config.max_batch_size > 0
+    rows = max((len(array) for arrays in inputs for array in arrays.values() if has_rows and array.ndim), default=1)
     cores = len(os.sched_getaffinity(0))
     limits = SpaceLimits(
         cores=cores,
@@ -272,7 +281,6 @@ def _describe_subject(space: SearchSpace, options: TuningOptions, model: str, di
         "space": describe_space(space),
         "objective": asdict(options.objective),
         "load": str(options.load),
-        "rows": options.rows,
         "seed": options.seed,
     }
 
