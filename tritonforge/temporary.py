@@ -34,7 +34,12 @@ _BACKEND_LIBRARY: Final = "libtriton_python.so"
 
 def build_prefix(purpose: str = "") -> str:
     """Return the start of the names of what this process makes for a purpose: letters and digits only."""
-    return f"{_FAMILY}{_read_namespace()}_{os.getpid()}_{_read_start(os.getpid())}_{purpose}{'_' if purpose else ''}"
+    try:
+        namespace = _read_namespace()
+    except OSError:  # a system without /proc, where `sweep` removes nothing
+        namespace = 0
+    process = os.getpid()
+    return f"{_FAMILY}{namespace}_{process}_{_read_start(process) or 0}_{purpose}{'_' if purpose else ''}"
 
 
 def create_directory(purpose: str) -> Path:

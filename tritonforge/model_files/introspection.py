@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from tritonforge.errors import ArtifactError, MissingExtraError
-from tritonforge.files import describe_error
+from tritonforge.files import describe_error, open_descriptor, read_at
 from tritonforge.model_files import dali_pipeline
 from tritonforge.model_files.onnx_model import read_onnx
 from tritonforge.model_files.signature import DALI, KINDS, ONNX, SAVEDMODEL, UNSUPPORTED, Signature, TensorSpec
@@ -77,14 +77,13 @@ def open_source(
     path: Path | str, *, budget: int = BUDGET, fields: int = FIELDS, follow_links: bool = True
 ) -> Iterator[Source]:
     """Open a file for the readers of headers. Raises OSError: it cannot be opened, or is not a regular file."""
-    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
-    descriptor = os.open(path, flags if follow_links else flags | os.O_NOFOLLOW)
+    descriptor = open_descriptor(path, follow_links=follow_links)
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "not a regular file")
         yield Source(
-            lambda offset, size: os.pread(descriptor, size, offset), status.st_size, budget=budget, fields=fields
+            lambda offset, size: read_at(descriptor, offset, size), status.st_size, budget=budget, fields=fields
         )
     finally:
         os.close(descriptor)

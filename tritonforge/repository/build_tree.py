@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import fcntl
 import hashlib
 import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final
 
 from tritonforge.errors import DefinitionError
-from tritonforge.files import describe_error, hash_file, write_file
+from tritonforge.files import describe_error, hash_file, lock_file, write_file
 
 __all__ = ["MANIFEST", "BuildManifest", "BuiltVersion", "FileEntry", "TreeWriter", "hash_tree", "is_intact",
            "open_tree", "read_previous", "replace_tree", "stage_tree"]  # fmt: skip
@@ -289,7 +288,7 @@ def _lock(destination: Path, path: Path) -> Iterator[None]:
             raise DefinitionError(f"{path.parent}: cannot write: {describe_error(error)}") from error
         with file:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                lock_file(file)
             except BlockingIOError as error:
                 raise DefinitionError(f"{destination}: another build is writing it; wait for that one") from error
             if not _has_name(file, path):
@@ -297,7 +296,8 @@ def _lock(destination: Path, path: Path) -> Iterator[None]:
             try:
                 yield
             finally:
-                path.unlink(missing_ok=True)
+                with suppress(PermissionError):  # Windows removes no open file: there the next build uses it again
+                    path.unlink(missing_ok=True)
             return
 
 
@@ -323,7 +323,11 @@ def replace_tree(partial: Path, destination: Path) -> None:
 
 def _exchange(left: Path, right: Path) -> bool:
     """Exchange two names in one step (renameat2); False where the C library or the file system cannot."""
-    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    try:
+        library = ctypes.CDLL(None, use_errno=True)
+    except TypeError:  # Windows, where a library has a name
+        return False
+    renameat2 = getattr(library, "renameat2", None)
     if renameat2 is None:
         return False
     if renameat2(_AT_FDCWD, os.fsencode(left), _AT_FDCWD, os.fsencode(right), _RENAME_EXCHANGE) == 0:

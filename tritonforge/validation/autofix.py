@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import errno
-import fcntl
+import hashlib
 import os
 import secrets
 import stat
@@ -13,17 +13,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 from tritonforge.errors import ArtifactError
-from tritonforge.files import describe_error
+from tritonforge.files import NO_FOLLOW, READ, WRITE, describe_error, lock_file, refuse_link, rename_over, set_mode
 from tritonforge.validation.findings import Finding
 from tritonforge.validation.fixes import find_fixes, with_files
 from tritonforge.validation.tree import MAXIMAL_TEXT, Tree
 
 __all__ = ["AppliedFixes", "apply_fixes"]
 
-_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+#: Whether files are opened in an open directory, whose path no link can change then. Windows has no such calls.
+_HAS_DIRECTORIES: Final = os.open in os.supports_dir_fd and bool(NO_FOLLOW)
+_DIRECTORY: Final[int] = getattr(os, "O_DIRECTORY", 0)
+_FOLDER: Final[int] = READ | NO_FOLLOW | _DIRECTORY
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +85,7 @@ def _write(repository: Path, tree: Tree, files: Mapping[str, bytes]) -> None:
                 real = path if above is None else f"{above}/{name}"
             entry = tree.entry(path)
             try:
-                with _open_directory(root, real.split("/")[:-1]) as folder:
+                with root.open_below(real.split("/")[:-1]) as folder:
                     expected = entry.content if entry is not None else None
                     _replace(folder, real.rpartition("/")[2], content, expected=expected)
             except OSError as error:
@@ -95,41 +98,103 @@ class _ChangedError(Exception):
     """A file is not what was validated, or may not be replaced."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Directory:
+    """A directory in which files are opened and renamed.
+
+    ``descriptor`` keeps it the same directory if a part of its path becomes a link. It is None on Windows, where each
+    part of the path is looked at before it is used.
+    """
+
+    path: Path
+    descriptor: int | None
+
+    @contextmanager
+    def open_below(self, parts: Sequence[str]) -> Iterator[_Directory]:
+        """Open a directory below this one, made where it is missing; none of its parts may be a link."""
+        here = _Directory(self.path, None if self.descriptor is None else os.dup(self.descriptor))
+        try:
+            for part in parts:
+                below = here._open_child(part)
+                here.close()
+                here = below
+            yield here
+        finally:
+            here.close()
+
+    def _open_child(self, name: str) -> _Directory:
+        path = self.path / name
+        if self.descriptor is None:
+            refuse_link(path)
+            path.mkdir(exist_ok=True)
+            return _Directory(path, None)
+        try:
+            return _Directory(path, os.open(name, _FOLDER, dir_fd=self.descriptor))
+        except FileNotFoundError:
+            os.mkdir(name, dir_fd=self.descriptor)
+            return _Directory(path, os.open(name, _FOLDER, dir_fd=self.descriptor))
+
+    def close(self) -> None:
+        """Close the descriptor."""
+        if self.descriptor is not None:
+            os.close(self.descriptor)
+
+    def open_file(self, name: str, flags: int) -> int:
+        """Open a file that is not a link and return its descriptor. Raises OSError."""
+        if self.descriptor is None:
+            refuse_link(self.path / name)
+            return os.open(self.path / name, flags, 0o666)
+        return os.open(name, flags | NO_FOLLOW, 0o666, dir_fd=self.descriptor)
+
+    def rename(self, old: str, new: str) -> None:
+        """Give a file another name, instead of the file that has it. Raises OSError."""
+        if self.descriptor is None:
+            rename_over(self.path / old, self.path / new)
+        else:
+            os.replace(old, new, src_dir_fd=self.descriptor, dst_dir_fd=self.descriptor)
+
+    def remove(self, name: str) -> None:
+        """Remove a file. Raises OSError."""
+        if self.descriptor is None:
+            (self.path / name).unlink()
+        else:
+            os.unlink(name, dir_fd=self.descriptor)
+
+
 @contextmanager
-def _lock(repository: Path) -> Iterator[int]:
+def _lock(repository: Path) -> Iterator[_Directory]:
     """Open the repository; two runs do not write into it at once."""
     try:
-        root = os.open(repository, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        if _HAS_DIRECTORIES:
+            root = _Directory(repository, os.open(repository, READ | _DIRECTORY))
+        else:
+            root = _Directory(repository.resolve(strict=True), None)
     except OSError as error:
         raise ArtifactError(f"{repository}: cannot read: {_explain(error)}") from error
     try:
-        fcntl.flock(root, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield root
+        with _open_lock(root) as file:
+            lock_file(file)
+            yield root
     except BlockingIOError as error:
         raise ArtifactError(f"{repository}: another --fix is writing into it. Run --fix again later.") from error
     finally:
-        os.close(root)
+        root.close()
 
 
 @contextmanager
-def _open_directory(root: int, parts: Sequence[str]) -> Iterator[int]:
-    """Open a directory below ``root``, made where it is missing; none of its parts may be a link."""
-    here = os.dup(root)
-    try:
-        for part in parts:
-            try:
-                below = os.open(part, _FOLDER, dir_fd=here)
-            except FileNotFoundError:
-                os.mkdir(part, dir_fd=here)
-                below = os.open(part, _FOLDER, dir_fd=here)
-            os.close(here)
-            here = below
-        yield here
-    finally:
-        os.close(here)
+def _open_lock(root: _Directory) -> Iterator[int | IO[bytes]]:
+    """Open what is locked: the directory itself, on Windows a file for it among the temporary files."""
+    if root.descriptor is not None:
+        yield root.descriptor
+        return
+    import tempfile
+
+    digest = hashlib.sha256(os.fsencode(os.path.normcase(root.path))).hexdigest()
+    with Path(tempfile.gettempdir(), f"tritonforge-fix-{digest[:32]}.lock").open("ab") as file:
+        yield file
 
 
-def _replace(folder: int, name: str, content: bytes, *, expected: bytes | None) -> None:
+def _replace(folder: _Directory, name: str, content: bytes, *, expected: bytes | None) -> None:
     """Replace a file, whole or not at all, if it has the expected content (None: it is missing)."""
     mode, present = _read(folder, name)
     if present != expected:
@@ -137,28 +202,27 @@ def _replace(folder: int, name: str, content: bytes, *, expected: bytes | None) 
     if mode is not None and not mode & stat.S_IWUSR:
         raise _ChangedError(f"it is read-only, so it was not changed. Run: chmod u+w {name}")
     partial = f".{name[:200]}.{secrets.token_hex(8)}"
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    opened = os.open(partial, flags, 0o666, dir_fd=folder)
+    opened = folder.open_file(partial, WRITE)
     try:
         with open(opened, "wb") as file:  # noqa: PTH123 - a descriptor has no path
             file.write(content)
             if mode is not None:
-                os.fchmod(opened, mode)
+                set_mode(opened, mode)
             file.flush()
             os.fsync(opened)
         if _read(folder, name)[1] != expected:  # only a write between this and the next line is not noticed
             raise _ChangedError("it changed while it was validated, so nothing was written to it. Run --fix again.")
-        os.replace(partial, name, src_dir_fd=folder, dst_dir_fd=folder)
+        folder.rename(partial, name)
     except BaseException:
         with contextlib.suppress(OSError):
-            os.unlink(partial, dir_fd=folder)
+            folder.remove(partial)
         raise
 
 
-def _read(folder: int, name: str) -> tuple[int | None, bytes | None]:
+def _read(folder: _Directory, name: str) -> tuple[int | None, bytes | None]:
     """Return the mode and the content of a regular file; None for both where it is missing."""
     try:
-        opened = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+        opened = folder.open_file(name, READ)
     except FileNotFoundError:
         return None, None
     with open(opened, "rb") as file:  # noqa: PTH123 - a descriptor has no path

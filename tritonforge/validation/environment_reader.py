@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Final
 
+from tritonforge.files import open_descriptor
 from tritonforge.validation.tree import Entry, Tree
 
 __all__ = ["add_environments"]
@@ -58,7 +59,7 @@ def add_environments(entries: Mapping[str, Entry], file_of: Callable[[str], str]
 
 def _read_blocks(path: str, size: int) -> Iterator[bytes]:
     """Yield the first ``size`` bytes of a regular file; raise OSError where it cannot be read."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    descriptor = open_descriptor(path, follow_links=False)
     with os.fdopen(descriptor, "rb", buffering=0) as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             return

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tritonforge.errors import ArtifactError
-from tritonforge.files import cache_directory, write_file
+from tritonforge.files import cache_directory, get_user_id, write_file
 from tritonforge.validation.context import Options
 from tritonforge.validation.findings import Finding, ValidationReport
 from tritonforge.validation.tree_reader import Stamps, read_stamps
@@ -61,7 +61,7 @@ class ResultCache:
 
     def _read(self, file: Path, folder: Path | str) -> ValidationReport | None:
         with file.open("rb") as stream:
-            if os.fstat(stream.fileno()).st_uid != os.geteuid():
+            if os.fstat(stream.fileno()).st_uid != get_user_id():
                 return None
             digest, _, content = stream.read(_MAXIMAL_SIZE + 200).partition(b"\n")
         if hashlib.sha256(content).hexdigest().encode() != digest:
@@ -115,7 +115,7 @@ class ResultCache:
 
 def _build_name(folder: Path | str, options: Options) -> str:
     """Return the file name of a result: a digest of the folder, the options and the code."""
-    parts = [os.path.realpath(folder), json.dumps(asdict(options), sort_keys=True), sys.version, str(os.geteuid())]
+    parts = [os.path.realpath(folder), json.dumps(asdict(options), sort_keys=True), sys.version, str(get_user_id())]
     package = Path(__file__).parents[1]
     for name in _CODE:
         for directory, _, files in sorted(os.walk(package / name)):

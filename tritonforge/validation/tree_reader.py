@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final, Literal
 
-from tritonforge.files import describe_error
+from tritonforge.files import describe_error, open_descriptor
 from tritonforge.validation.environment_reader import add_environments
 from tritonforge.validation.header_reader import add_headers
 from tritonforge.validation.tree import DIRECTORY, MAXIMAL_TEXT, Entry, Kind, Tree
@@ -139,7 +139,7 @@ def _compute_sum(path: str, size: int) -> str:
     """Return the MD5 sum of a regular file's first ``size`` bytes; "" where it cannot be read."""
     summed = hashlib.md5(usedforsecurity=False)
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        descriptor = open_descriptor(path, follow_links=False)
     except OSError:
         return ""
     with os.fdopen(descriptor, "rb") as file:
