@@ -54,24 +54,24 @@ def _add_documents(server: RepositoryServer) -> None:
             server.client_register_capability(types.RegistrationParams([registration]))
 
     @server.feature(types.TEXT_DOCUMENT_DID_OPEN)
-    async def open_document(params: types.DidOpenTextDocumentParams) -> None:
+    def open_document(params: types.DidOpenTextDocumentParams) -> None:
         server.open_document(params.text_document.uri, params.text_document.text)
 
     @server.feature(types.TEXT_DOCUMENT_DID_CHANGE)
-    async def change_document(params: types.DidChangeTextDocumentParams) -> None:
+    def change_document(params: types.DidChangeTextDocumentParams) -> None:
         uri = params.text_document.uri
         server.change_document(uri, server.workspace.get_text_document(uri).source)
 
     @server.feature(types.TEXT_DOCUMENT_DID_CLOSE)
-    async def close_document(params: types.DidCloseTextDocumentParams) -> None:
+    def close_document(params: types.DidCloseTextDocumentParams) -> None:
         server.close_document(params.text_document.uri)
 
     @server.feature(types.TEXT_DOCUMENT_DID_SAVE)
-    async def save_document(params: types.DidSaveTextDocumentParams) -> None:
+    def save_document(params: types.DidSaveTextDocumentParams) -> None:
         server.change_files([params.text_document.uri])
 
     @server.feature(types.WORKSPACE_DID_CHANGE_WATCHED_FILES)
-    async def change_files(params: types.DidChangeWatchedFilesParams) -> None:
+    def change_files(params: types.DidChangeWatchedFilesParams) -> None:
         server.change_files([change.uri for change in params.changes])
 
 
