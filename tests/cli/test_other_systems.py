@@ -124,6 +124,24 @@ payload = encode_request({"x": np.float32([1, 2])})
 print(decode_request(payload.body, header_length=payload.header_length))
 """
 
+#: The language server, without its event loop.
+LANGUAGE_SERVER = """
+from pathlib import Path
+from tritonforge.language_server.edited_repository import EditedRepository
+from tritonforge.language_server.features import create_server
+from tritonforge.language_server.rule_pages import write_page
+from tritonforge.validation.context import Options
+
+create_server(Options())
+repository = EditedRepository(Path(sys.argv[1]), Options())
+repository.read()
+repository.set_buffer("m/config.pbtxt", "max_bach_size: 1")
+repository.validate()
+(fix,) = repository.list_fixes("m/config.pbtxt")
+assert fix.replacements[0].text == "max_batch_size"
+assert write_page("E213").is_file()
+"""
+
 MODEL = 'name: "{name}" backend: "{backend}" max_batch_size: 2\n'
 TENSORS = 'input [{name: "x" data_type: TYPE_FP32 dims: [1]}] output [{name: "y" data_type: TYPE_FP32 dims: [1]}]'
 
@@ -167,6 +185,13 @@ def test_the_commands_for_all_systems_run_without_posix(tmp_path: Path) -> None:
 
 def test_files_trees_and_messages_are_written_without_posix(tmp_path: Path) -> None:
     done = run(LIBRARY, str(tmp_path), tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_language_server_runs_without_posix(tmp_path: Path) -> None:
+    (tmp_path / "m" / "1").mkdir(parents=True)
+    (tmp_path / "m" / "config.pbtxt").touch()
+    done = run(LANGUAGE_SERVER, str(tmp_path), tmp_path)
     assert done.returncode == 0, done.stderr
 
 

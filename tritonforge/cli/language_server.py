@@ -29,11 +29,15 @@ def lsp(image: str | None, target: Target, run_definitions: bool) -> int:
     gpus, autoComplete, runDefinitions) override the options here. docs/editors.md has the setup of VS Code, Neovim and
     Zed.
 
-    Exit code 0: the editor ended the server.
+    Exit code 0: the editor ended the server; 2: invalid usage.
     """
     if importlib.util.find_spec("pygls") is None:
         raise MissingExtraError("pygls", extra="lsp")
     from tritonforge.language_server.features import create_server
+    from tritonforge.validation.model_views import build_context
+    from tritonforge.validation.tree import Tree
 
-    create_server(Options(image=image, target=target), runs_definitions=run_definitions).start_io()
+    options = Options(image=image, target=target)
+    build_context(Tree({}), options)  # an unknown image ends the command, not each validation
+    create_server(options, runs_definitions=run_definitions).start_io()
     return 0

@@ -36,15 +36,15 @@ _PROMPT: Final = 0.05
 #: Seconds without a change before a definition runs, and before changed files are read.
 _DEFINITION_DELAY: Final = 0.4
 _READ_DELAY: Final = 0.2
-#: Initialization options, by the names that editors write, and the field of `Options`.
-_OPTIONS: Final[Mapping[str, str]] = {
-    "image": "image",
-    "target": "target",
-    "targetVersion": "target_version",
-    "storageUri": "storage_uri",
-    "instanceType": "instance_type",
-    "gpus": "gpus",
-    "autoComplete": "auto_complete",
+#: Initialization options, by the names that editors write: the field of `Options`, and its type.
+_OPTIONS: Final[Mapping[str, tuple[str, type]]] = {
+    "image": ("image", str),
+    "target": ("target", str),
+    "targetVersion": ("target_version", str),
+    "storageUri": ("storage_uri", str),
+    "instanceType": ("instance_type", str),
+    "gpus": ("gpus", int),
+    "autoComplete": ("auto_complete", bool),
 }
 
 
@@ -87,13 +87,19 @@ class RepositoryServer(LanguageServer):
         """Take over the initialization options; return what is wrong with them, "" if nothing is."""
         if not isinstance(given, Mapping):
             return ""
-        fields = {field: given[name] for name, field in _OPTIONS.items() if given.get(name) is not None}
+        fields: dict[str, Any] = {}
+        for name, (field, kind) in _OPTIONS.items():
+            value = given.get(name)
+            if value is not None and type(value) is not kind:
+                return f"initialization options: {name} has a wrong type (expected {kind.__name__}). None were used."
+            if value is not None:
+                fields[field] = value
         unknown = sorted(str(name) for name in given.keys() - _OPTIONS.keys() - {"runDefinitions"})
         try:
             options = Options(**{**asdict(self.options), **fields})
             build_context(Tree({}), options)
-        except (TritonForgeError, TypeError, ValueError, AttributeError) as error:
-            return f"initialization options: {error}. The options were not used."
+        except TritonForgeError as error:
+            return f"initialization options: {error}. None were used."
         self.options = options
         self.runs_definitions = self.runs_definitions or given.get("runDefinitions") is True
         expected = ", ".join([*_OPTIONS, "runDefinitions"])
