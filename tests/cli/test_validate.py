@@ -14,6 +14,7 @@ from tests.support.command import tritonforge
 from tritonforge import TYPE_FP32, Ensemble, File, Input, Output, Python, Tensor
 from tritonforge.repository.resolve import resolve
 from tritonforge.validation.findings import verdict
+from tritonforge.validation.tree import GITKEEP_TEXT
 
 GOOD = {
     "leaf/config.pbtxt": """\
@@ -194,7 +195,7 @@ def test_what_has_one_correct_value_is_fixed(good: Path) -> None:
     assert done.returncode == 0, done.stdout
     assert '-name: "other"\n+name: "all"\n' in done.stdout
     assert "+    model_version: -1\n" in done.stdout
-    assert (good / "all" / "1" / ".gitkeep").read_bytes() == b""
+    assert (good / "all" / "1" / ".gitkeep").read_bytes() == GITKEEP_TEXT
     assert config.read_text() == GOOD["all/config.pbtxt"]
 
 

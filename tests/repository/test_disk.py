@@ -14,11 +14,12 @@ import pytest
 from tritonforge import TYPE_FP32, Input, Output, TensorFlow
 from tritonforge.errors import ArtifactError, DefinitionError, ValidationError
 from tritonforge.repository import build_tree
-from tritonforge.repository.build_tree import MANIFEST
+from tritonforge.repository.build_tree import MANIFEST, BuildManifest, FileEntry, hash_tree
 from tritonforge.repository.builder import BuiltRepository, build_repository
 from tritonforge.repository.definition.loading import Definitions, load
 from tritonforge.repository.definition.models import Model
 from tritonforge.repository.download import BuildProgress, ProgressCallback, no_progress
+from tritonforge.validation.tree import GITKEEP_TEXT
 
 DEFINITION = """
 from tritonforge import *
@@ -130,6 +131,20 @@ def test_two_builds_in_two_folders_have_one_digest(definition: Path, tmp_path: P
     two = run(definition, tmp_path / "elsewhere" / "two")
     assert one.digest == two.digest
     assert tree(tmp_path / "one") == tree(tmp_path / "elsewhere" / "two")
+
+
+def test_a_gitkeep_of_an_earlier_build_gets_its_text_and_the_digest_stays(definition: Path, tmp_path: Path) -> None:
+    """An ensemble's .gitkeep was empty; KServe downloads no empty files. An endpoint with the digest is up to date."""
+    digest = run(definition, tmp_path / "out").digest
+    keeper = tmp_path / "out/whole/1/.gitkeep"
+    keeper.write_bytes(b"")
+    record = BuildManifest.read(tmp_path / "out")
+    assert record is not None
+    earlier = {**record.files, "whole/1/.gitkeep": FileEntry.read(keeper)}
+    BuildManifest(hash_tree(earlier), earlier, record.versions).write(tmp_path / "out")
+    assert hash_tree(earlier) == digest
+    assert run(definition, tmp_path / "out").digest == digest
+    assert keeper.read_bytes() == GITKEEP_TEXT
 
 
 def test_an_unchanged_definition_makes_nothing_and_leaves_the_tree(definition: Path, tmp_path: Path) -> None:

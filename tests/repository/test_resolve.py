@@ -5,6 +5,7 @@ import pytest
 from tritonforge import TYPE_FP32, Ensemble, File, Input, Output, Python, Tensor
 from tritonforge.errors import DefinitionError
 from tritonforge.repository.resolve import BuiltArtifact, Content, LocalFile, resolve
+from tritonforge.validation.tree import GITKEEP_TEXT
 
 
 def leaf(name: str = "leaf", **named: object) -> Python:
@@ -26,7 +27,7 @@ def test_paths_are_sorted_and_each_has_its_source() -> None:
         "leaf/config.pbtxt",
         "leaf/l.txt",
     ]
-    assert repository.files["all/1/.gitkeep"] == Content(b"")
+    assert repository.files["all/1/.gitkeep"] == Content(GITKEEP_TEXT)
     assert repository.files["leaf/1"] == BuiltArtifact(model, 1)
     assert repository.files["leaf/l.txt"] == LocalFile("l.txt")
 

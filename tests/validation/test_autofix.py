@@ -7,7 +7,7 @@ import pytest
 from tritonforge.validation.autofix import apply_fixes
 from tritonforge.validation.findings import Finding
 from tritonforge.validation.fixes import find_fixes, with_files
-from tritonforge.validation.tree import Tree
+from tritonforge.validation.tree import GITKEEP_TEXT, Tree
 
 LEAF = 'name: "leaf"\nbackend: "python"\n'
 STEPS = """\
@@ -34,7 +34,7 @@ def test_a_name_that_is_not_the_directorys_becomes_it() -> None:
 def test_an_ensemble_without_a_version_gets_an_empty_one() -> None:
     """And a model of another kind does not: an empty version would not load."""
     tree = Tree.of({"all/config.pbtxt": STEPS.replace("model_name", "model_version: -1 model_name")})
-    assert find_fixes(tree) == {"all/1/.gitkeep": b""}
+    assert find_fixes(tree) == {"all/1/.gitkeep": GITKEEP_TEXT}
     assert find_fixes(Tree.of({"leaf/config.pbtxt": LEAF})) == {}
     assert find_fixes(Tree.of({"all/config.pbtxt": 'platform: "ensemble"', "all/3/": ""})) == {}
 

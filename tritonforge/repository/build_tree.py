@@ -20,11 +20,15 @@ from typing import IO, Any, Final
 
 from tritonforge.errors import DefinitionError
 from tritonforge.files import describe_error, hash_file, lock_file, write_file
+from tritonforge.validation.tree import GITKEEP, GITKEEP_TEXT
 
 __all__ = ["MANIFEST", "BuildManifest", "BuiltVersion", "FileEntry", "TreeWriter", "hash_tree", "is_intact",
            "open_tree", "read_previous", "replace_tree", "stage_tree"]  # fmt: skip
 
 MANIFEST: Final = ".tritonforge.json"
+
+_EMPTY: Final = hashlib.sha256().hexdigest()
+_GITKEEP: Final = hashlib.sha256(GITKEEP_TEXT).hexdigest()
 
 #: Increased when the meaning of a manifest changes.
 _FORMAT: Final = 1
@@ -111,11 +115,21 @@ class BuildManifest:
 
 
 def hash_tree(files: Mapping[str, FileEntry]) -> str:
-    """Return the digest of a tree: SHA-256 over its sorted paths and the SHA-256 of each content, without times."""
+    """Return the digest of a tree: SHA-256 over its sorted paths and the SHA-256 of each content, without times.
+
+    A .gitkeep with the text that a build writes counts as the empty one of earlier builds: no server reads it.
+    """
     digest = hashlib.sha256()
     for path in sorted(files):
-        digest.update(f"{path}\0{files[path].sha256}\n".encode())
+        sha256 = files[path].sha256
+        if sha256 == _GITKEEP and path.endswith(f"/{GITKEEP}"):
+            sha256 = _EMPTY
+        digest.update(f"{path}\0{sha256}\n".encode())
     return f"sha256:{digest.hexdigest()}"
+
+
+def _list_hashes(files: Mapping[str, FileEntry]) -> dict[str, str]:
+    return {path: entry.sha256 for path, entry in files.items()}
 
 
 def read_previous(destination: Path) -> BuildManifest:
@@ -229,8 +243,10 @@ class TreeWriter:
 
     def is_changed(self) -> bool:
         """Return True if the new tree differs from what is at the destination."""
-        return hash_tree(self.files) != self.old.digest or not (
-            self.destination.exists() and is_intact(self.destination, self.old)
+        return (
+            hash_tree(self.files) != self.old.digest
+            or _list_hashes(self.files) != _list_hashes(self.old.files)
+            or not (self.destination.exists() and is_intact(self.destination, self.old))
         )
 
     def commit(self) -> None:

@@ -16,7 +16,7 @@ from tritonforge.repository.definition.sources import File
 from tritonforge.repository.model_config import build_config, format_config
 from tritonforge.triton.schema import ModelConfig
 from tritonforge.triton.tfs_layout import CODE
-from tritonforge.validation.tree import GITKEEP
+from tritonforge.validation.tree import GITKEEP, GITKEEP_TEXT
 
 if TYPE_CHECKING:
     from tritonforge.validation.tree import Tree
@@ -196,13 +196,13 @@ def _resolve_model(model: Model | Ensemble) -> ResolvedModel:
 def _list_sources(model: Model | Ensemble) -> Iterator[tuple[str, Source]]:
     if isinstance(model, Ensemble):
         if not any(path.startswith("1/") for path in model.files):
-            yield f"1/{GITKEEP}", Content(b"")
+            yield f"1/{GITKEEP}", Content(GITKEEP_TEXT)
     else:
         for version, artifact in model.versions.items():
             if artifact is not None:
                 yield str(version), BuiltArtifact(model, version)
             elif not model.has_files_in(version):
-                yield f"{version}/{GITKEEP}", Content(b"")
+                yield f"{version}/{GITKEEP}", Content(GITKEEP_TEXT)
         for warmup in model.model_warmup:
             for tensor in warmup.inputs.values():
                 if isinstance(tensor.data, File):

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from tritonforge.pbtxt import Document, Node, parse
-from tritonforge.validation.tree import GITKEEP, Entry, Tree
+from tritonforge.validation.tree import GITKEEP, GITKEEP_TEXT, Entry, Tree
 
 __all__ = ["find_fixes", "with_files"]
 
@@ -40,7 +40,7 @@ def find_fixes(tree: Tree, models: Iterable[str] | None = None) -> Mapping[str, 
         if document.text("platform") == "ensemble" and not any(
             name.isascii() and name.isdigit() for name in tree.subdirectories(model)
         ):
-            files[f"{model}/1/{GITKEEP}"] = b""
+            files[f"{model}/1/{GITKEEP}"] = GITKEEP_TEXT
     return files
 
 

@@ -14,7 +14,18 @@ if TYPE_CHECKING:
     from tritonforge.model_files.header import ModelHeader
     from tritonforge.model_files.python_environment import PythonEnvironment
 
-__all__ = ["DIRECTORY", "GITKEEP", "MAXIMAL_TEXT", "UNKNOWN", "Entry", "Kind", "Tree", "leaves_directory", "link"]
+__all__ = [
+    "DIRECTORY",
+    "GITKEEP",
+    "GITKEEP_TEXT",
+    "MAXIMAL_TEXT",
+    "UNKNOWN",
+    "Entry",
+    "Kind",
+    "Tree",
+    "leaves_directory",
+    "link",
+]
 
 Kind: TypeAlias = Literal["file", "directory", "missing", "other"]
 
@@ -24,6 +35,8 @@ MAXIMAL_TEXT: Final = 4 * 1024 * 1024
 #: The file that keeps an ensemble's empty version directory in git and in tar archives. Triton loads an ensemble only
 #: where it has a version directory (model_lifecycle.cc `VersionsToLoad`), and never looks into it.
 GITKEEP: Final = ".gitkeep"
+#: Its content. KServe downloads no empty files from S3 and Azure (`tritonforge.triton.targets`, E451).
+GITKEEP_TEXT: Final = b"Keeps the version directory.\n"
 
 #: The size of a file that is not built yet.
 UNKNOWN: Final = -1
