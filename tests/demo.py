@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -49,10 +49,10 @@ def run(*arguments: str, environment: Mapping[str, str] | None = None, code: int
 
 
 @contextmanager
-def served(repository: str) -> Iterator[str]:
+def served(repository: str, *options: str) -> Iterator[str]:
     """Run `tritonforge serve` for a block, then stop it as Ctrl-C does; gives the SageMaker front end's URL."""
     ports = dict(zip(("sagemaker", "http", "grpc", "metrics"), free_ports(4), strict=True))
-    arguments = ["serve", repository, *(f"--{name}-port={port}" for name, port in ports.items())]
+    arguments = ["serve", repository, *(f"--{name}-port={port}" for name, port in ports.items()), *options]
     console.print(f"[bold]$ tritonforge {shlex.join(arguments)} &[/bold]")
     process = subprocess.Popen([TRITONFORGE, *arguments], cwd=ROOT)
     try:
@@ -229,6 +229,12 @@ def main() -> None:
         say("the golden tests ask the endpoint")
         run("test", "build/digits", "--cases", "build/demo/cases", "--against", "sagemaker://digits", environment=aws)
         run("destroy", "digits", "--yes", environment=aws)
+    say("the console: its address is in the last line of the table")
+    with served("build/digits", "--ui", "--samples", "repos/digits/tests"):
+        if sys.stdout.isatty():
+            say("open the address in a browser; Ctrl-C ends the demo")
+            with suppress(KeyboardInterrupt):
+                signal.pause()
     console.print(f"\n[green]done in {time.monotonic() - began:.0f} s; the servers are stopped[/green]")
 
 

@@ -127,9 +127,9 @@ def serve(
     if not has_console:
         reject_options("needs --ui", names=["ui_port", "samples"])
     ports = {"sagemaker": sagemaker_port, "http": http_port, "grpc": grpc_port, "metrics": metrics_port}
-    _check_ports(ports, is_tfs_package=is_tfs_package)
+    _check_ports({**ports, "ui": ui_port} if has_console else ports, is_tfs_package=is_tfs_package)
     if has_console and (http_port is None or ui_port is None):
-        raise click.UsageError("--ui needs Triton's HTTP port and a port of its own: leave out off")
+        raise click.UsageError("--ui needs Triton's HTTP port and a port of its own (expected a number, got off)")
     if is_watched and http_port is None and grpc_port is None:
         raise click.UsageError("--watch needs --http-port or --grpc-port, which has the statistics")
     stopped = threading.Event()

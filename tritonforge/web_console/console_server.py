@@ -22,6 +22,7 @@ from urllib.parse import parse_qs, unquote
 from tritonforge.errors import ConnectError, TritonForgeError
 from tritonforge.graph.svg import render_dark_style
 from tritonforge.serving.listener import Listener, Reply, Request, open_socket
+from tritonforge.serving.loopback import port_in_use_error
 from tritonforge.web_console.served_repository import ServedRepository
 from tritonforge.web_console.tensor_view import find_media_type
 
@@ -62,13 +63,16 @@ class _Refusal(Exception):  # noqa: N818 - an answer, not an error
 
 
 class ConsoleServer:
-    """Serves the page until it is closed; ``port`` 0 is any free one."""
+    """Serves the page until it is closed; ``port`` 0 is any free one. Raises LaunchError for a port in use."""
 
     def __init__(self, served: ServedRepository, *, port: int = 0) -> None:
         self._served = served
         self._token = secrets.token_urlsafe(24)
         self._files = _read_static()
-        self._socket = open_socket(_HOST, port)
+        try:
+            self._socket = open_socket(_HOST, port)
+        except OSError as error:
+            raise port_in_use_error("ui", port) from error
         self.port = int(self._socket.getsockname()[1])
         self._listener = Listener(self._socket, self._answer, largest=_LARGEST_BODY, has_page=True)
         self._thread = threading.Thread(target=self._listener.run, name="console", daemon=True)

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -30,9 +30,6 @@ __all__ = ["RequestFollower"]
 
 Array = npt.NDArray[Any]
 Document = dict[str, Any]
-
-#: Requests of one model that are in progress while a step runs make its counts those of several requests.
-_ONE: Final = 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,7 +86,7 @@ class RequestFollower:
         steps: list[Document] = []
         refusing = ""
         for step, answer in answers:
-            steps.append(_describe_step(step, answer))
+            steps.append(self._describe_step(step, answer))
             if answer is None:
                 continue
             refusing = refusing or (step.name if answer.error else "")
@@ -170,6 +167,21 @@ class RequestFollower:
         has_batch = self._configs[model].max_batch_size > 0
         return build_tensor_view(array, labels=self._labels.get((model, output), ()), has_batch=has_batch)
 
+    def _describe_step(self, step: Step, answer: _Answer | None) -> Document:
+        order = [output.name for output in self._configs[step.model].output]  # that of a protobuf map is arbitrary
+        return {
+            "name": step.name,
+            "model": step.model,
+            "inputs": dict(step.inputs),
+            "outputs": {
+                name: step.outputs[name] for name in dict.fromkeys([*order, *step.outputs]) if name in step.outputs
+            },
+            "status": "skipped" if answer is None else "failed" if answer.error else "answered",
+            "milliseconds": None if answer is None else answer.milliseconds,
+            "server": None if answer is None else _describe_counts(answer.counted),
+            "error": "" if answer is None else answer.error,
+        }
+
     def _list_detections(self, flow: DataFlow, whole: _Answer, answers: Sequence[Any]) -> Any:
         for step, answer in answers:
             if answer is None:
@@ -180,29 +192,18 @@ class RequestFollower:
                 yield {"step": step.name, **detections}
 
 
-def _describe_step(step: Step, answer: _Answer | None) -> Document:
-    return {
-        "name": step.name,
-        "model": step.model,
-        "inputs": dict(step.inputs),
-        "outputs": dict(step.outputs),
-        "status": "skipped" if answer is None else "failed" if answer.error else "answered",
-        "milliseconds": None if answer is None else answer.milliseconds,
-        "server": None if answer is None else _describe_counts(answer.counted),
-        "error": "" if answer is None else answer.error,
-    }
-
-
 def _describe_counts(counted: ModelStatistics | None) -> Document | None:
-    """Return what the server counted for one request; None where it did not count, or counted several requests."""
-    if counted is None or counted.requests != _ONE:
+    """Return the milliseconds that the server counted: means, if it answered others meanwhile; None without a count."""
+    if counted is None or not counted.requests:
         return None
+    count = counted.requests
     return {
-        "queue": counted.queue.total,
-        "compute_input": counted.compute_input.total,
-        "compute_infer": counted.compute_infer.total,
-        "compute_output": counted.compute_output.total,
-        "total": counted.success.total + counted.failure.total,
+        "requests": count,
+        "queue": counted.queue.total / count,
+        "compute_input": counted.compute_input.total / count,
+        "compute_infer": counted.compute_infer.total / count,
+        "compute_output": counted.compute_output.total / count,
+        "total": (counted.success.total + counted.failure.total) / count,
     }
 
 

@@ -66,7 +66,7 @@ class ServedRepository:
         configs = read_configs(repository)
         selected = configs if model is None else select_models(configs, [model])
         self._configs = {name: self._read_config(name) for name in selected}
-        self._models = (model,) if model is not None else find_outermost(self._configs)
+        self._models = (model,) if model is not None else _list_outermost(self._configs)
         self._samples = SampleLibrary(repository, samples)
         self._live = LiveStatistics(self._configs, self._models)
         self._follower = RequestFollower(
@@ -172,6 +172,13 @@ class ServedRepository:
         if self._stream is None and self._grpc_url is not None:
             self._stream = Client(self._grpc_url)
         return self._stream
+
+
+def _list_outermost(configs: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the models that are not a step of an ensemble, ensembles first."""
+    ensembles = find_outermost(configs)
+    steps = {step.model_name for config in configs.values() for step in config.ensemble_scheduling.step}
+    return tuple(dict.fromkeys([*ensembles, *(name for name in configs if name not in steps)]))
 
 
 def _describe_finding(number: int, finding: Finding) -> Document:

@@ -10,9 +10,9 @@ import { size } from "./format.js";
  */
 export function renderBytes(request) {
   const isBinary = request.header_length < request.size;
-  return element(
+  const heads = element(
     "div",
-    {},
+    { class: "heads" },
     element("p", { class: "small", text: `${size(request.size)} in all: ${request.header_length} bytes of JSON${isBinary ? `, then ${size(request.size - request.header_length)} of tensors without any separator` : ""}.` }),
     ratio(request),
     element("h3", { text: "Content type on SageMaker" }),
@@ -20,9 +20,8 @@ export function renderBytes(request) {
     element("ul", { class: "meanings small" }, ...request.sagemaker_parts.map((part, index) => element("li", {}, element("i", { class: `key part-${index % 3}`, "aria-hidden": "true" }), element("code", { text: part.text }), ` ${part.meaning}`))),
     element("h3", { text: "Headers on Triton's own HTTP port" }),
     element("p", { class: "content-type" }, ...Object.entries(request.triton_headers).map(([name, value]) => element("code", { class: "line", text: `${name}: ${value}` }))),
-    element("h3", { text: "Body" }),
-    table(request.segments),
   );
+  return element("div", { class: "explained" }, heads, table(request.segments));
 }
 
 /** The share of header and tensors as one bar. */

@@ -66,6 +66,7 @@ export class GraphPanel {
     }
     this.container.replaceChildren(this.frame);
     this.container.setAttribute("aria-busy", "false");
+    requestAnimationFrame(() => { this.container.scrollLeft = (this.container.scrollWidth - this.container.clientWidth) / 2; });
     document.documentElement.style.setProperty("--graph", `${graph.width + 60}px`);
     this.fit();
   }
@@ -102,8 +103,8 @@ export class GraphPanel {
   drawTensor(place, tensor, view) {
     place.classList.toggle("filled", Boolean(view));
     place.disabled = !view;
-    place.setAttribute("aria-label", view ? `tensor ${plainName(tensor)}: show it` : `tensor ${plainName(tensor)}: no value yet`);
-    place.replaceChildren(view ? renderThumbnail(view) : "");
+    const name = element("span", { class: "hidden", text: `tensor ${plainName(tensor)}${view ? "" : ", no value yet"} ` });
+    place.replaceChildren(name, view ? renderThumbnail(view) : "");
   }
 
   drawStep(name) {
@@ -129,7 +130,7 @@ export class GraphPanel {
     }
     if (this.bottleneck === name) lines.unshift(element("span", { class: "flag", text: "bottleneck" }));
     place.disabled = !sent;
-    place.replaceChildren(...lines);
+    place.replaceChildren(element("span", { class: "hidden", text: `step ${name} ` }), ...lines);
   }
 }
 

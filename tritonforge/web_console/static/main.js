@@ -21,6 +21,8 @@ class Page {
     this.model = "";
     /** @type {{name: string, result: any, button: HTMLElement}[]} */
     this.requests = [];
+    /** @type {{name: string, result: any, button: HTMLElement}|null} */
+    this.shown = null;
     this.pending = Promise.resolve();
     this.graph = new GraphPanel(byId("graph"), (tensor) => this.focusOn("tensor", tensor), (step) => this.focusOn("step", step));
     this.samples = new SampleStrip(byId("samples"), byId("drop"), byId("file"), {
@@ -52,13 +54,16 @@ class Page {
     this.model = name;
     const model = this.models.find((entry) => entry.name === name);
     this.requests = [];
+    this.shown = null;
     byId("history").hidden = true;
     byId("drop-title").textContent = model.takes_image ? "Drop images" : "Drop a file";
     byId("drop-hint").textContent = model.inputs.length === 1 ? `for ${model.inputs[0].name}, ${model.inputs[0].datatype}` : "a .json object with all inputs";
     this.samples.show(model);
     byId("graph").setAttribute("aria-busy", "true");
     const graph = await readJson("/api/graph", { model: name });
+    if (name !== this.model) return;
     this.graph.show(graph);
+    if (this.shown) this.graph.showRequest(this.shown.result); // it was faster
     byId("findings").replaceChildren(renderFindings(graph.findings));
     byId("findings-count").textContent = graph.findings.length || "";
   }
@@ -93,6 +98,7 @@ class Page {
 
   show(request) {
     const { name, result } = request;
+    this.shown = request;
     for (const entry of this.requests) entry.button.setAttribute("aria-current", String(entry === request));
     const answer = result.answer;
     const facts = [`${milliseconds(answer.milliseconds)} for the whole request`, answer.agreement, answer.note].filter(Boolean).join("; ");

@@ -64,7 +64,7 @@ export function summarize(result) {
     if (view?.form === "scores") {
       const best = view.rows[0][0];
       const share = view.is_probability ? ` ${(100 * best.value).toFixed(1)} %` : "";
-      return `${best.label || `class ${best.index}`}${share}`;
+      return `${best.label || `[${best.index}]`}${share}`;
     }
     if (view?.form === "text" && view.texts[0]) return view.texts[0].slice(0, 60);
   }
@@ -91,5 +91,6 @@ function timeBar(step, longest) {
     bar.append(part);
   }
   const text = element("p", { class: "parts small" }, ...parts.map(([name, value]) => element("span", {}, element("i", { class: `key ${name.replace(" ", "-")}`, "aria-hidden": "true" }), `${name} ${milliseconds(value)}`)));
+  if (step.server?.requests > 1) text.append(element("span", { text: `mean of ${step.server.requests} requests that the model got meanwhile` }));
   return element("div", {}, bar, text);
 }

@@ -10,7 +10,7 @@ import { number, size, source } from "./format.js";
  * @param {any} view
  */
 export function renderTensor(name, view) {
-  const shown = element("div", { class: "shown" }, ...renderForm(name, view));
+  const shown = element("div", { class: "shown" }, ...renderForm(name, view).filter(Boolean));
   return element(
     "figure",
     { class: `tensor ${view.form}`, tabindex: "-1", "data-tensor": name },
@@ -41,7 +41,7 @@ export function renderThumbnail(view) {
       ...top.map((bar) => {
         const line = element("i", {});
         line.style.setProperty("--share", `${(100 * magnitude(bar.value)) / scale}%`);
-        return element("span", {}, element("b", { text: bar.label || bar.index }), line);
+        return element("span", {}, element("b", { text: bar.label || `[${bar.index}]` }), line);
       }),
     );
   }
@@ -68,7 +68,11 @@ function renderForm(name, view) {
   }
   if (view.form === "scores") return view.rows.map((row) => bars(row, view));
   if (view.form === "text") {
-    return [element("ul", { class: "texts" }, ...view.texts.map((text) => element("li", { text: text || "“”" })))];
+    const last = view.texts.findLastIndex(Boolean) + 1;
+    const total = view.shape.reduce((product, length) => product * length, 1);
+    const rest = last ? total - last : total;
+    const note = rest > 0 ? element("p", { class: "muted small", text: last === view.texts.length ? `and ${rest} more` : `${rest === total ? "all" : "the other"} ${rest} are empty` }) : null;
+    return [element("ul", { class: "texts" }, ...view.texts.slice(0, last).map((text) => element("li", { text: text || "“”" }))), note];
   }
   if (view.histogram) {
     const { low, high } = view.histogram;
@@ -77,14 +81,18 @@ function renderForm(name, view) {
       element("p", { class: "axis muted small" }, element("span", { text: number(low) }), element("span", { text: number(high) })),
     ];
   }
+  const total = view.shape.reduce((product, length) => product * length, 1);
+  if (view.statistics && total > 1 && view.statistics.minimum !== null && view.statistics.minimum === view.statistics.maximum) {
+    return [element("p", { text: `all ${total} values are ${number(view.statistics.minimum)}` })];
+  }
   return [element("p", { class: "values" }, element("code", { text: view.values.join(", ") }))];
 }
 
 function picture(image, label, isEncoded) {
   const node = element("img", { src: source(image), alt: label, loading: "lazy", class: isEncoded ? "encoded" : "pixels" });
-  if ((image.width ?? 99) <= 64) node.classList.add("enlarged");
+  node.addEventListener("load", () => node.classList.toggle("enlarged", node.naturalWidth <= 64));
   node.addEventListener("error", () => {
-    node.replaceWith(element("span", { class: "broken", role: "img", "aria-label": label ? `${label}: the browser cannot decode it either` : null, text: "not decodable" }));
+    node.replaceWith(element("span", { class: "broken", text: "not decodable" }));
   });
   return node;
 }
@@ -96,7 +104,7 @@ function bars(row, view) {
     const track = element("i", { "aria-hidden": "true" });
     track.style.setProperty("--share", `${(100 * magnitude(bar.value)) / (view.is_probability ? 1 : largest)}%`);
     const value = view.is_probability && typeof bar.value === "number" ? `${(100 * bar.value).toFixed(bar.value > 0.0995 ? 1 : 2)} %` : number(bar.value);
-    list.append(element("li", {}, element("span", { class: "label", title: bar.label || null, text: bar.label || `class ${bar.index}` }), track, element("span", { class: "value", text: value })));
+    list.append(element("li", {}, element("span", { class: "label", title: bar.label || null, text: bar.label || `[${bar.index}]` }), track, element("span", { class: "value", text: value })));
   }
   return list;
 }
