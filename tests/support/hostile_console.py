@@ -24,7 +24,7 @@ ATTACK = (
 
 
 class HostileRepository:
-    """Stands for `ServedRepository`; its graph is of a repository with hostile names and one with findings."""
+    """Stand-in of `ServedRepository`; its graph is of a repository with hostile names and one with findings."""
 
     def __init__(self) -> None:
         self._graph = read_graph(Tree.of({**HOSTILE, **WRONG}))
