@@ -5,7 +5,7 @@ BIN := .venv/bin
 # The tests start hundreds of Python programs: where byte code may not be kept, each one compiles all that it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo test test-all test-fast test-core test-torch test-kubernetes coverage lint docs package bench borders mutants clean
+.PHONY: setup demo test test-all test-fast test-core test-torch test-kubernetes coverage lint docs package bench borders mutants watch-soak clean
 
 setup: .venv/installed
 
@@ -108,6 +108,11 @@ borders: setup
 # Golden tests find every mutant of three repositories and name its step; 20 runs of the originals pass.
 mutants: setup
 	@$(BIN)/python -m tests.benchmarks.golden_mutants
+
+# Memory of watch, serve --watch --trace --ui and the console under load; MINUTES=30 by default.
+MINUTES ?= 30
+watch-soak: setup
+	@$(BIN)/python -m tests.benchmarks.watch_soak $(MINUTES)
 
 clean:
 	rm -rf .venv build .pytest_cache .mypy_cache .ruff_cache .hypothesis

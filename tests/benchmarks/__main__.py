@@ -19,6 +19,7 @@ BENCHMARKS = (
     "wire",
     "serving",
     "soak",
+    "watching",
     "package",
     "upload",
     "conversion",

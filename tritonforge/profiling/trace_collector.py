@@ -69,7 +69,7 @@ class TraceCollector:
     ) -> None:
         self._end.set()
         self._thread.join()
-        self._collect(is_complete=True)
+        self.collect(is_complete=True)
         self._file.close()
         shutil.rmtree(self._root, ignore_errors=True)
         if self._error is not None and kind is None:
@@ -80,7 +80,7 @@ class TraceCollector:
 
     def prepare_server(self) -> list[str]:
         """Return the arguments of tritonserver for the next server."""
-        self._collect(is_complete=True)
+        self.collect(is_complete=True)
         with self._lock:
             self._servers += 1
             folder = self._folder = self._root / str(self._servers)
@@ -94,9 +94,9 @@ class TraceCollector:
 
     def _run(self) -> None:
         while not self._end.wait(_INTERVAL):
-            self._collect()
+            self.collect()
 
-    def _collect(self, *, is_complete: bool = False) -> None:
+    def collect(self, *, is_complete: bool = False) -> None:
         """Append the files of the current server; ``is_complete``: the server has ended, so that no file grows."""
         with self._lock:
             if self._folder is None:

@@ -242,7 +242,7 @@ body{font:14px/1.45 system-ui,sans-serif;margin:1.5rem;background:#fff;color:#1f
 figure{margin:0;overflow:auto}
 table{border-collapse:collapse;margin:.5rem 0 1.5rem}
 th,td{border:1px solid #afb8c1;padding:.2rem .5rem;text-align:right;font-variant-numeric:tabular-nums}
-th:first-child,td:first-child{text-align:left;overflow-wrap:anywhere}
+th:first-child,td:first-child{text-align:left;overflow-wrap:anywhere;white-space:pre-wrap}
 @media (prefers-color-scheme:dark){body{background:#0d1117;color:#e6edf3}th,td{border-color:#484f58}}"""
 
 
