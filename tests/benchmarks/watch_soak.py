@@ -155,7 +155,8 @@ def _judge(name: str, values: list[int]) -> dict[str, Any]:
     measured = values[len(values) // 5 :]
     quarter = max(1, len(measured) // 4)
     first, last = statistics.median(measured[:quarter]), statistics.median(measured[-quarter:])
-    return {"process": name, "first_mb": first / 1e6, "last_mb": last / 1e6, "ok": last <= first * 1.02 + 2e6}
+    return {"process": name, "first_mb": first / 1e6, "last_mb": last / 1e6, "ok": last <= first * 1.02 + 2e6,
+            "samples_mb": [round(value / 1e6, 2) for value in values]}  # fmt: skip
 
 
 if __name__ == "__main__":
