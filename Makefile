@@ -101,6 +101,15 @@ lint: setup
 bench: setup
 	@$(BIN)/python tests/benchmarks
 
+# The load generator beside NVIDIA's perf_analyzer, on one server: throughput and median latency within 5 %.
+.PHONY: oracle bottlenecks
+oracle: setup
+	@$(BIN)/python -m tests.benchmarks.perf_analyzer
+
+# 22 repositories with a planted bottleneck: profile names its step and kind. About ten minutes.
+bottlenecks: setup
+	@$(BIN)/python -m tests.benchmarks.bottlenecks
+
 # Which model files the runtimes of the images load, asked of their wheels (about 3 GB in build/borders; Python 3.11).
 borders: setup
 	@$(BIN)/python tests/benchmarks/model_file_borders.py

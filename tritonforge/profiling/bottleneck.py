@@ -95,6 +95,8 @@ def find_bottleneck(
         return _describe_transfer(times, transfer, total)
     if times.overhead > step.total:
         return _describe_overhead(times, total)
+    if _is_idle(step) and (limited := _find_limited_step(times, configs)) is not None:
+        step = limited
     alone = baseline.find_step(step.name) if baseline is not None else None
     callers = find_callers(times, configs)
     return _Diagnosis(step, configs[step.model], total, alone, callers.get(step.name, ())).describe()
@@ -110,16 +112,39 @@ def find_callers(times: RequestTime, configs: Mapping[str, Any]) -> Mapping[str,
     for called in times.called:
         if called.model not in configs:
             continue
-        # Calls in parallel take less time than their sum: one of them must fit.
-        needed = called.total / max(1.0, called.calls)
-        candidates = [
-            step
-            for step in times.steps
-            if configs[step.model].backend == "python" and step.model != called.model and step.compute_infer >= needed
-        ]
-        if len({step.model for step in candidates}) == 1:
-            callers.setdefault(candidates[0].name, []).append(called)
+        # Calls one after another take as long as their sum, calls in parallel as long as one of them.
+        for needed in (0.9 * called.total, called.total / max(1.0, called.calls)):
+            candidates = [
+                step
+                for step in times.steps
+                if configs[step.model].backend == "python"
+                and step.model != called.model
+                and step.compute_infer >= needed
+            ]
+            if len({step.model for step in candidates}) == 1:
+                callers.setdefault(candidates[0].name, []).append(called)
+            if candidates:
+                break
     return callers
+
+
+def _is_idle(step: StepTime) -> bool:
+    """Return whether most of a step's time is in the queue while its instances are idle."""
+    return step.queue >= _MAJOR * step.total and step.utilization < _BUSY
+
+
+def _find_limited_step(times: RequestTime, configs: Mapping[str, Any]) -> StepTime | None:
+    """Return the step with resources of the rate limiter; None if no step or several have them.
+
+    Triton gives resources in the order of its queue: an instance that waits for its own holds back those of all other
+    models behind it, which need none (core/src/rate_limiter.cc, AttemptAllocation).
+    """
+    limited = [step for step in times.critical_path if _list_resources(configs[step.model])]
+    return limited[0] if len(limited) == 1 else None
+
+
+def _list_resources(config: Any) -> list[str]:
+    return sorted({item.name for group in config.instance_group for item in group.rate_limiter.resources})
 
 
 class _Diagnosis:
@@ -139,7 +164,8 @@ class _Diagnosis:
         step = self._step
         is_waiting = step.queue >= _MAJOR * step.total
         slowdown = self._compute_slowdown()
-        if is_waiting and step.utilization < _BUSY and (idle := self._describe_idle()) is not None:
+        is_limited = bool(_list_resources(self._config)) and step.queue > 0
+        if (is_waiting or is_limited) and step.utilization < _BUSY and (idle := self._describe_idle()) is not None:
             return idle
         if self._is_waiting_for_calls():
             return self._describe_calls(is_waiting=is_waiting)
@@ -154,17 +180,15 @@ class _Diagnosis:
         return self._build(
             "compute",
             f"{_ms(step.compute_infer)} of it in its own computation",
-            [*self._advise_computation(), *self._advise_batching()],
+            [*self._advise_computation(), *(self._advise_batching() if step.queue > step.total / 10 else ())],
         )
 
     def _describe_idle(self) -> Bottleneck | None:
         """Return why requests wait while instances are idle; None if the configuration gives no reason."""
         step, config = self._step, self._config
         waits = f"{_ms(step.queue)} of it in the queue, while its {_instances(step)} busy {step.utilization:.0%} of the"
-        if any(group.rate_limiter.resources for group in config.instance_group):
-            names = ", ".join(
-                sorted({item.name for group in config.instance_group for item in group.rate_limiter.resources})
-            )
+        if resources := _list_resources(config):
+            names = ", ".join(resources)
             return self._build(
                 "rate_limiter",
                 f"{waits} time: the rate limiter holds instances back until they get {names}",
@@ -235,6 +259,13 @@ class _Diagnosis:
 
     def _describe_queue(self) -> Bottleneck:
         step = self._step
+        if step.utilization < _BUSY:
+            return self._build(
+                "queue",
+                f"{_ms(step.queue)} of it in the queue, although its {_instances(step)} busy {step.utilization:.0%} of "
+                "the time only: requests arrive at once, or something else holds them back",
+                self._advise_batching(),
+            )
         return self._build(
             "queue",
             f"{_ms(step.queue)} of it in the queue, since its {_instances(step)} busy {step.utilization:.0%} of the "

@@ -177,7 +177,7 @@ def is_precise(times: Array, begin: float, stop: StopRule) -> bool:
         return False
     latencies = times[:, 2] - times[:, 0]
     batches = count_batches(len(times), concurrency=_estimate_concurrency(times, begin))
-    if batches < _ENOUGH_BATCHES:
+    if batches < min(_ENOUGH_BATCHES, stop.min_requests // 5):
         return False
     return (
         estimate_throughput(times[:, 2], begin, batches=batches).precision <= stop.precision

@@ -18,7 +18,7 @@ from tritonforge.profiling.target import Target
 __all__ = ["profile_loads"]
 
 #: One request at a time, for what the steps take without load.
-_BASELINE: Final = StopRule(precision=0.2, min_seconds=1.0, max_seconds=4.0, min_requests=20, warm_up=0.25)
+_BASELINE: Final = StopRule(precision=0.2, min_seconds=1.0, max_seconds=8.0, min_requests=20, warm_up=0.25)
 
 
 def profile_loads(
