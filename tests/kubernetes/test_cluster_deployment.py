@@ -121,9 +121,9 @@ def test_fields_of_another_manager_are_a_conflict_until_they_are_taken_over(
     manifest = first.plan().manifests[-1]
     scaled = {name: manifest[name] for name in ("apiVersion", "kind")}
     scaled |= {"metadata": {"name": manifest["metadata"]["name"]}, "spec": {"predictor": {"minReplicas": 5}}}
+    client.set_default_header("Content-Type", "application/apply-patch+yaml")
     kubernetes.client.CustomObjectsApi(client).patch_namespaced_custom_object(
         **GROUP, name=manifest["metadata"]["name"], body=scaled, field_manager="scaler", force=True,
-        _content_type="application/apply-patch+yaml",
     )  # fmt: skip
     assert deploy().plan().steps[1].action == "none"  # what this deployment does not set stays the other's
     with pytest.raises(ClusterError, match=r"409: Apply failed with 1 conflict: .*scaler(.|\n)*--force-conflicts"):
@@ -147,19 +147,20 @@ class _Controller:
     """What KServe's controller and the kubelet write, one step at a time."""
 
     def __init__(self, client: Any, name: str, revision: str) -> None:
+        self._client = client
         self._objects = kubernetes.client.CustomObjectsApi(client)
         self._pods = kubernetes.client.CoreV1Api(client)
         self.name, self._revision = name, revision
 
     def write_status(self, **status: Any) -> None:
-        self._objects.patch_namespaced_custom_object_status(
-            **GROUP, name=self.name, body={"status": status}, _content_type="application/merge-patch+json"
-        )
+        self._client.set_default_header("Content-Type", "application/merge-patch+json")
+        self._objects.patch_namespaced_custom_object_status(**GROUP, name=self.name, body={"status": status})
 
-    def create_pod(self, revision: str | None = None, **status: Any) -> None:
+    def create_pod(self, **status: Any) -> None:
         labels = {"serving.kserve.io/inferenceservice": self.name}
-        annotations = {REVISION: revision or self._revision}
-        name = f"{self.name}-{annotations[REVISION]}"
+        annotations = {REVISION: self._revision}
+        name = f"{self.name}-{self._revision}"
+        self._client.set_default_header("Content-Type", "application/json")
         self._pods.create_namespaced_pod(
             "default",
             {
@@ -169,13 +170,12 @@ class _Controller:
                 "spec": {"containers": [{"name": "kserve-container", "image": "i"}]},
             },
         )
-        self.update_pod(**status) if revision is None else None
+        self.update_pod(**status)
 
     def update_pod(self, **status: Any) -> None:
         name = f"{self.name}-{self._revision}"
-        self._pods.patch_namespaced_pod_status(
-            name, "default", {"status": status}, _content_type="application/merge-patch+json"
-        )
+        self._client.set_default_header("Content-Type", "application/merge-patch+json")
+        self._pods.patch_namespaced_pod_status(name, "default", {"status": status})
 
 
 READY = {"type": "Ready", "status": "True"}

@@ -74,6 +74,10 @@ class Cluster:
         configuration.retries = 0  # a plan is repeated by its user; a retry would hide a server that is down
         self._client = kubernetes.client.ApiClient(configuration)
         self._objects = kubernetes.client.CustomObjectsApi(self._client)
+        self._applier = kubernetes.client.ApiClient(configuration)
+        # The calls of custom objects take a content type since version 36 of the client only.
+        self._applier.set_default_header("Content-Type", _APPLY)
+        self._applied = kubernetes.client.CustomObjectsApi(self._applier)
         self._pods = kubernetes.client.CoreV1Api(self._client)
         self._failure: type[Exception] = kubernetes.client.ApiException
         #: The address of the API server.
@@ -82,6 +86,7 @@ class Cluster:
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
+        self._applier.close()
 
     def read(self, manifest: Mapping[str, Any]) -> dict[str, Any] | None:
         """Return the stored object that a manifest names, None if it does not exist.
@@ -109,14 +114,13 @@ class Cluster:
             ClusterError, ConnectError: the API server, or a webhook, refused it, or did not answer.
         """
         with self._map_errors(_describe(manifest)):
-            applied: dict[str, Any] = self._objects.patch_namespaced_custom_object(
+            applied: dict[str, Any] = self._applied.patch_namespaced_custom_object(
                 **_locate(manifest),
                 body=dict(manifest),
                 field_manager=MANAGER,
                 field_validation="Strict",
                 force=force,
                 **({"dry_run": "All"} if dry_run else {}),
-                _content_type=_APPLY,
                 _request_timeout=_TIMEOUT,
             )
             return applied
