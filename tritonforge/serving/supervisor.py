@@ -40,6 +40,11 @@ _PR_SET_PDEATHSIG: Final = 1
 #: tritonserver waits at once for those that it ends itself.
 _PERIOD: Final = 0.2
 
+#: Checks between two searches for new children, which read a file for each of tritonserver's 100 and more threads, and
+#: the number of checks from the start on before each of which there is one: a minute, in which models are loaded.
+_SEARCH_PERIOD: Final = 5
+_EARLY_CHECKS: Final = 300
+
 #: Fields of /proc/<pid>/stat after the name, counted from the state (man 5 proc_pid_stat).
 _STATE: Final = 0
 _EXIT_CODE: Final = 49
@@ -168,6 +173,7 @@ class _Children:
         self._ended: dict[int, float] = {}
         self._reported: set[int] = set()
         self._kills = _count_memory_kills()
+        self._checks = 0
 
     def check(self) -> list[Mapping[str, object]]:
         """Return the children that ended before the last check and that the server still has not waited for.
@@ -175,7 +181,11 @@ class _Children:
         A child is returned once.
         """
         exited: list[Mapping[str, object]] = []
-        present = self._list_pids()
+        self._checks += 1
+        if self._checks > _EARLY_CHECKS and self._checks % _SEARCH_PERIOD:
+            present = [*{*self._commands, *self._ended}]
+        else:
+            present = self._list_pids()
         for pid in present:
             try:
                 fields = _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()

@@ -9,12 +9,13 @@ carries BF16, which numpy itself does not have. It has no strings: those need nu
 from __future__ import annotations
 
 import ctypes
+import math
 from typing import Any, Final
 
 import ml_dtypes
 import numpy as np
 
-__all__ = ["BFLOAT16", "make_tensor", "read_tensor"]
+__all__ = ["BFLOAT16", "make_tensor", "read_tensor", "view_tensor"]
 
 BFLOAT16: Final = np.dtype(ml_dtypes.bfloat16)
 
@@ -63,14 +64,23 @@ _release = _Deleter(lambda address: _exported.pop(address, None) and None)
 
 def read_tensor(tensor: Any) -> np.ndarray[Any, Any]:
     """Return a copy of a Triton tensor of any type but BYTES; BF16 as an array of ml_dtypes' bfloat16."""
+    return view_tensor(tensor).copy()
+
+
+def view_tensor(tensor: Any) -> np.ndarray[Any, Any]:
+    """Return the tensor's own memory as an array that cannot be written to: it is valid until ``execute`` returns."""
     capsule = tensor.to_dlpack()
     description = _DLManagedTensor.from_address(_get_pointer(capsule, _CAPSULE_NAME)).tensor
-    shape = tuple(description.shape[axis] for axis in range(description.ndim))
+    shape = description.shape[: description.ndim]
     size = description.bits // 8
     dtype = BFLOAT16 if description.code == _BFLOAT else np.dtype(f"{_KINDS[description.code]}{size}")
-    array = np.empty(shape, dtype)
-    if array.nbytes:
-        ctypes.memmove(array.ctypes.data, description.data + description.byte_offset, array.nbytes)
+    count = math.prod(shape) * size
+    if not count:
+        return np.empty(shape, dtype)
+    memory = (ctypes.c_uint8 * count).from_address(description.data + description.byte_offset)
+    memory.capsule = capsule
+    array = np.frombuffer(memory, np.uint8).view(dtype).reshape(shape)
+    array.flags.writeable = False
     return array
 
 

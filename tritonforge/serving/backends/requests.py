@@ -53,16 +53,22 @@ class BackendRequest:
 
 
 class BatchRunner:
-    """Runs Triton's requests on a model that computes whole batches, with its sequences' states."""
+    """Runs Triton's requests on a model that computes whole batches, with its sequences' states.
 
-    def __init__(self, configuration: Configuration, run: RunModel) -> None:
+    ``keeps_inputs`` is as for `run_batch`.
+    """
+
+    def __init__(self, configuration: Configuration, run: RunModel, *, keeps_inputs: bool = True) -> None:
         self._configuration = configuration
         self._run = run
+        self._keeps_inputs = keeps_inputs
         self._states = SequenceStates(configuration) if configuration.sequence else None
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """Run the requests that Triton passes as one batch."""
-        return run_batch(requests, self._configuration, self._compute, states=self._states)
+        return run_batch(
+            requests, self._configuration, self._compute, states=self._states, keeps_inputs=self._keeps_inputs
+        )
 
     def _compute(self, batch: Sequence[BackendRequest]) -> list[Result]:
         config = self._configuration
@@ -75,11 +81,14 @@ def run_batch(
     compute: Callable[[Sequence[BackendRequest]], Sequence[Result]],
     *,
     states: SequenceStates | None = None,
+    keeps_inputs: bool = True,
 ) -> list[Any]:
     """Run Triton's requests, and return one InferenceResponse for each.
 
-    A request that was cancelled while it waited is not run. With ``states`` the requests are of sequences: those that
-    fill idle batch slots run with zeros, since a model may keep its state by the place in the batch.
+    Without ``keeps_inputs`` the arrays are Triton's own memory, for a model that neither writes to them nor uses them
+    after its run. A request that was cancelled while it waited is not run. With ``states`` the requests are of
+    sequences: those that fill idle batch slots run with zeros, since a model may keep its state by the place in the
+    batch.
     """
     import triton_python_backend_utils as pb_utils
 
@@ -94,7 +103,7 @@ def run_batch(
             error = pb_utils.TritonError("the request was cancelled", pb_utils.TritonError.CANCELLED)
             responses[place] = pb_utils.InferenceResponse(output_tensors=[], error=error)
             continue
-        read = _read_request(request, configuration)
+        read = _read_request(request, configuration, dlpack.read_tensor if keeps_inputs else dlpack.view_tensor)
         if states is not None and sequence is not None:
             read = _add_states(read, configuration, states, sequence)
         batch.append(read)
@@ -181,11 +190,13 @@ def _check_batch(name: str, array: np.ndarray[Any, Any], size: int) -> None:
         )
 
 
-def _read_request(request: Any, configuration: Configuration) -> BackendRequest:
+def _read_request(
+    request: Any, configuration: Configuration, read: Callable[[Any], np.ndarray[Any, Any]]
+) -> BackendRequest:
     inputs = {}
     for tensor in request.inputs():
         name = tensor.name()
-        inputs[name] = tensor.as_numpy() if configuration.is_text(name) else dlpack.read_tensor(tensor)
+        inputs[name] = tensor.as_numpy() if configuration.is_text(name) else read(tensor)
     size = next(iter(inputs.values())).shape[0] if configuration.batched and inputs else 1
     # In the order of Triton's C++ backends; the stub gives a set, whose order changes from process to process
     # (infer_request.h `original_requested_outputs_` is a std::set).

@@ -67,13 +67,21 @@ class Engine:
     device_id: int | None
     decodes_images: bool
     _pipeline: Any = None
+    #: What the last run returned: arrays show its memory.
+    _lists: tuple[Any, ...] = ()
 
     def run(self, requests: Sequence[BackendRequest]) -> list[Result]:
-        """Run requests as one batch; those with invalid samples get an error of their own."""
+        """Run requests as one batch; those with invalid samples get an error of their own.
+
+        The arrays may be DALI's own memory: they are valid until the next call.
+        """
+        return self._run(requests, copies=False)
+
+    def _run(self, requests: Sequence[BackendRequest], *, copies: bool) -> list[Result]:
         if not requests:
             return []
         try:
-            return list(self._run_pipeline(requests))
+            return list(self._run_pipeline(requests, copies=copies))
         # DALI raises RuntimeError in its operators, ValueError and TypeError for input that it cannot take, and
         # plugins raise other errors: each is the answer to one request, not to the others of the batch.
         except Exception as error:
@@ -81,7 +89,8 @@ class Engine:
                 return [RequestError(self._explain(requests[0], error))]
         results: list[Result | None] = [None] * len(requests)
         for places in self._split_requests(requests):
-            for place, result in zip(places, self.run([requests[place] for place in places]), strict=True):
+            part = self._run([requests[place] for place in places], copies=True)
+            for place, result in zip(places, part, strict=True):
                 results[place] = result
         return [result for result in results if result is not None]
 
@@ -99,14 +108,17 @@ class Engine:
             )
         return self._pipeline
 
-    def _run_pipeline(self, requests: Sequence[BackendRequest]) -> list[Arrays]:
+    def _run_pipeline(self, requests: Sequence[BackendRequest], *, copies: bool = True) -> list[Arrays]:
         pipeline = self.build()
         try:
             for name in requests[0].inputs:
                 pipeline.feed_input(name, [sample for request in requests for sample in request.inputs[name]])
-            lists = pipeline.run()
+            self._lists = lists = tuple(output.as_cpu() for output in pipeline.run())
             sizes = [_count_samples(request) for request in requests]
-            outputs = {name: _split_output(samples, sizes) for name, samples in zip(self.outputs, lists, strict=True)}
+            outputs = {
+                name: _split_output(samples, sizes, copies=copies)
+                for name, samples in zip(self.outputs, lists, strict=True)
+            }
         except BaseException:
             self._pipeline = None
             raise
@@ -177,12 +189,14 @@ def _count_samples(request: BackendRequest) -> int:
     return int(next(iter(request.inputs.values())).shape[0])
 
 
-def _split_output(output: Any, sizes: Sequence[int]) -> list[np.ndarray[Any, Any]]:
-    """Return the samples of one output as one array per request, copied out of DALI's buffers, which are reused."""
-    output = output.as_cpu()
+def _split_output(output: Any, sizes: Sequence[int], *, copies: bool) -> list[np.ndarray[Any, Any]]:
+    """Return the samples of one output as one array per request.
+
+    With ``copies`` they are copied out of DALI's buffers, which the next run uses again.
+    """
     parts = []
     start = 0
-    whole = np.array(output.as_array()) if output.is_dense_tensor() else None
+    whole = np.array(output.as_array(), copy=copies) if output.is_dense_tensor() else None
     for size in sizes:
         stop = start + size
         if whole is not None:

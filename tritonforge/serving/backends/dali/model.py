@@ -70,7 +70,7 @@ class TritonPythonModel:
 
     def execute(self, batch: Sequence[Any]) -> list[Any]:
         """Run the requests that Triton passes as one batch."""
-        return requests.run_batch(batch, self._configuration, self._engine.run)
+        return requests.run_batch(batch, self._configuration, self._engine.run, keeps_inputs=False)
 
     def _build(self) -> None:
         try:

@@ -59,7 +59,9 @@ class TritonPythonModel:
             stated.refuse("TF_INIT_OPS_FILE")
             graph = load_graph(stated)
             warm_up(graph, stated)
-            self._runner = requests.BatchRunner(stated, graph.run)
+            # TensorFlow's Python may feed a graph the memory of an array itself, and a variable may keep it.
+            keeps_inputs = not isinstance(graph, c_api.FrozenGraph)
+            self._runner = requests.BatchRunner(stated, graph.run, keeps_inputs=keeps_inputs)
         tf_memory.trim_heap()
 
     def execute(self, batch: Sequence[Any]) -> list[Any]:
