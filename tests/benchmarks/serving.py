@@ -1,10 +1,12 @@
 """What the real server costs: throughput and latency beside the same models called in process, in one run.
 
-Rows as in `wire`. Server and in-process rounds alternate, each while the other side is idle.
+Rows as in `wire`. Server and in-process rounds alternate, each while the other side is idle. Throughput is measured
+with requests that are encoded before, so that the clients, which share the machine's cores, cost little.
 """
 
 from __future__ import annotations
 
+import http.client
 import io
 import json
 import statistics
@@ -23,7 +25,7 @@ import sklearn
 from PIL import Image
 
 from tritonforge.inference.client import Client
-from tritonforge.inference.wire import pad_batch
+from tritonforge.inference.wire import encode_request, pad_batch, sagemaker_headers
 from tritonforge.serving.server import Server
 
 Row = dict[str, Any]
@@ -33,37 +35,78 @@ PHOTOGRAPHS = Path(sklearn.__file__).parent / "datasets" / "images"
 BATCH = 8
 CLIENTS = 2  # closed-loop, as many as there are cores: one batch decodes while the other one is in the graph
 ROUNDS = 12
+LIGHT_CLIENTS = 8
+LIGHT_ROUNDS = 800  # requests of a light model in one round: about two seconds
+ALTERNATIONS = 4
 
 
 def run() -> list[Row]:
-    """All figures; about two minutes on two cores, building the repositories included."""
-    return [throughput(), *latency()]
+    """All figures; about three minutes on two cores, building the repositories included."""
+    return [throughput(), light_throughput(), *latency()]
 
 
 def throughput() -> Row:
     """Images/s of Inception's ensemble through the SageMaker front end, over those of a plain loop in process."""
-    repository = build("inception_v3")
-    images = photographs(BATCH)
+    return compare_throughput(
+        "throughput of Inception V3's ensemble",
+        build("inception_v3"),
+        models=("dali", "inception_graphdef"),
+        input_name="INPUT",
+        images=photographs(BATCH),
+        clients=CLIENTS,
+        requests=ROUNDS,
+    )
+
+
+def light_throughput() -> Row:
+    """The same of the digits, whose network is so small that everything else counts."""
+    images = [
+        (ROOT / "repos/digits/tests" / ("six.jpg", "seven.png")[index % 2]).read_bytes() for index in range(BATCH)
+    ]
+    return compare_throughput(
+        "throughput of the digits' ensemble",
+        build("digits"),
+        models=("decode", "classify"),
+        input_name="IMAGE",
+        images=images,
+        clients=LIGHT_CLIENTS,
+        requests=LIGHT_ROUNDS,
+    )
+
+
+def compare_throughput(
+    name: str,
+    repository: Path,
+    *,
+    models: tuple[str, str],
+    input_name: str,
+    images: list[bytes],
+    clients: int,
+    requests: int,
+) -> Row:
+    """Images/s of an ensemble of two ``models`` over those of a plain loop in process, in rounds that alternate."""
+    pipeline, graph = (repository / model / "1" for model in models)
     with (
         Server(repository, sagemaker_port=0, http_port=None, grpc_port=None, metrics_port=None) as server,
-        in_process(repository / "dali/1/model.dali", repository / "inception_graphdef/1/model.graphdef", BATCH) as ask,
+        in_process(pipeline / "model.dali", graph / "model.graphdef", BATCH) as ask,
     ):
         assert server.sagemaker_url is not None
         batch = pad_batch(images)
-        load(server.sagemaker_url, batch, 4)
+        load(server.sagemaker_url, batch, 4 * clients, clients=clients, input_name=input_name)
         ask(images, 3)
         ours, other = [], []
-        for _ in range(4):
-            other.append(ROUNDS * BATCH / sum(ask(images, ROUNDS)))
-            ours.append(ROUNDS * BATCH / load(server.sagemaker_url, batch, ROUNDS))
+        for _ in range(ALTERNATIONS):
+            other.append(requests * BATCH / sum(ask(images, requests)))
+            seconds = load(server.sagemaker_url, batch, requests, clients=clients, input_name=input_name)
+            ours.append(requests * BATCH / seconds)
     ratio = statistics.median(a / b for a, b in zip(ours, other, strict=True))
     return {
-        "name": f"throughput of Inception V3's ensemble, batch {BATCH}: server / in process (images/s)",
+        "name": f"{name}, batch {BATCH}, {clients} clients: server / in process (images/s)",
         "ours_ms": 1000 / statistics.median(ours),
         "other_ms": 1000 / statistics.median(other),
         "ratio": ratio,
-        "target": ">= 0.95",
-        "ok": ratio >= 0.95,
+        "target": ">= 1.0",
+        "ok": ratio >= 1.0,
     }
 
 
@@ -99,21 +142,34 @@ def latency() -> Iterator[Row]:
     }
 
 
-def load(url: str, batch: np.ndarray[Any, Any], requests: int) -> float:
+def load(
+    url: str, batch: np.ndarray[Any, Any], requests: int, *, clients: int = CLIENTS, input_name: str = "INPUT"
+) -> float:
     """Seconds that closed-loop clients need for the given number of requests."""
+    payload = encode_request({input_name: batch})
+    body = b"".join(bytes(buffer) for buffer in payload.buffers)
+    headers = {"Content-Type": f"application/vnd.sagemaker-triton.binary+json;json-header-size={payload.header_length}"}
+    failures: list[bytes] = []
 
     def work(count: int) -> None:
-        with Client(url, front_end="sagemaker") as client:
-            for _ in range(count):
-                client.infer({"INPUT": batch})
+        connection = http.client.HTTPConnection(url.removeprefix("http://"))
+        for _ in range(count):
+            connection.request("POST", "/invocations", body, headers)
+            response = connection.getresponse()
+            answer = response.read()
+            if response.status != http.client.OK:
+                failures.append(answer)
+        connection.close()
 
-    threads = [threading.Thread(target=work, args=(requests // CLIENTS,)) for _ in range(CLIENTS)]
+    threads = [threading.Thread(target=work, args=(requests // clients,)) for _ in range(clients)]
     began = time.perf_counter()
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return time.perf_counter() - began
+    seconds = time.perf_counter() - began
+    assert not failures, failures[0]
+    return seconds
 
 
 @contextmanager
