@@ -25,7 +25,7 @@ import sklearn
 from PIL import Image
 
 from tritonforge.inference.client import Client
-from tritonforge.inference.wire import encode_request, pad_batch, sagemaker_headers
+from tritonforge.inference.wire import encode_request, pad_batch
 from tritonforge.serving.server import Server
 
 Row = dict[str, Any]

@@ -6,11 +6,12 @@ objects -> `ObjectReader` -> tasks -> `InvokeWorker` -> completed objects -> `Ou
 from __future__ import annotations
 
 import queue
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from tritonforge.errors import TritonForgeError
 from tritonforge.files import describe_error
@@ -200,12 +201,23 @@ class _Position:
         return self._next - 1 if offset == self._start else self._next
 
 
+#: Seconds that a worker waits for records that fill its first request, and the part of a request's duration that it
+#: waits before a later one. Batches of a few records cost a model nearly as much as full ones, and a job begins when
+#: the readers have one record.
+_FIRST_WAIT: Final = 0.05
+_WAIT_FRACTION: Final = 0.05
+
+
 class InvokeWorker:
     """Sends requests, several records as one if the model allows it, and turns responses into outputs."""
 
-    def __init__(self, state: RunState, invoker: RetryingInvoker) -> None:
+    def __init__(
+        self, state: RunState, invoker: RetryingInvoker, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._state = state
         self._invoker = invoker
+        self._clock = clock
+        self._wait = _FIRST_WAIT
 
     def work(self) -> None:
         """Process tasks until the queue holds None."""
@@ -217,16 +229,19 @@ class InvokeWorker:
             tasks = [task]
             if self._can_add(task, []):
                 following = self._collect(tasks)
+            began = self._clock()
             try:
                 self._process(tasks)
             except BaseException as error:
                 self._state.end_on_internal_error(error)
+            self._wait = _WAIT_FRACTION * (self._clock() - began)
 
     def _collect(self, tasks: list[Task]) -> Task | None:
-        """Add waiting tasks as long as they fit in one request. Return the one that does not."""
-        while True:
+        """Add tasks as long as they fit in one request and come soon. Return the one that does not fit."""
+        deadline = self._clock() + self._wait
+        while not self._is_full(tasks):
             try:
-                task = self._state.tasks.get_nowait()
+                task = self._state.tasks.get(timeout=max(0.0, deadline - self._clock()))
             except queue.Empty:
                 return None
             if task is None:
@@ -235,6 +250,11 @@ class InvokeWorker:
             if not self._can_add(task, tasks):
                 return task
             tasks.append(task)
+        return None
+
+    def _is_full(self, tasks: list[Task]) -> bool:
+        coalescer = self._invoker.coalescer
+        return coalescer is None or len(tasks) >= coalescer.max_batch
 
     def _can_add(self, task: Task, tasks: list[Task]) -> bool:
         coalescer = self._invoker.coalescer
