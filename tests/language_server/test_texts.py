@@ -127,6 +127,13 @@ def test_hover_shows_values_models_and_tensors() -> None:
         assert expected in hover.markdown
 
 
+def test_names_that_hide_something_are_not_proposed() -> None:
+    names = {"\x1b[2Jx": "", 'a"b': "", "ab\udcff": "", "\u202ex": "", "good": ""}
+    context = build_context(Tree.of({f"{name}/1/": "" for name in names}))
+    items = complete('ensemble_scheduling { step { model_name: "', 42, model="e", context=context)
+    assert [item.label for item in items] == ["good"]
+
+
 def test_markdown_of_a_repository_is_escaped() -> None:
     context = build_context(Tree.of({"<b>`x`": "", **m(io='input [{ name: "[a](http://b)" data_type: TYPE_FP32 }]')}))
     hover = build_hover('ensemble_scheduling { step { model_name: "m" } }', 43, context=context)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
+from tritonforge.escaping import escape_line
 from tritonforge.language_server.blocks import Block, Cursor, find_block, find_cursor, read_blocks
 from tritonforge.language_server.positions import Span
 from tritonforge.pbtxt.document import FieldKind, FieldSpec, MessageSpec
@@ -26,7 +27,7 @@ _OUTPUT_MAP: Final = f"{_STEP}.OutputMapEntry"
 _CONFIG: Final = "inference.ModelConfig"
 #: Names that are offered at most.
 _MAXIMAL_NAMES: Final = 1000
-_PLAIN: Final = re.compile(r"[^\"\\\n\r\0-\x1f]*")
+_PLAIN: Final = re.compile(r"[^\"\\]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,7 @@ def complete(text: str, offset: int, *, model: str = "", context: Context | None
         return [
             Completion(name, kind, f'"{name}"', cursor.span, detail)
             for name, kind, detail in list(names)[:_MAXIMAL_NAMES]
-            if name and _PLAIN.fullmatch(name)
+            if name and _PLAIN.fullmatch(name) and escape_line(name) == name
         ]
     return []
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from tritonforge.escaping import escape_line
 from tritonforge.language_server.definition_tree import complete_definition_tree, is_definition_directory
 from tritonforge.language_server.placement import Fix, group_findings, list_suggestions, replace_text
 from tritonforge.validation.context import Context, Options
@@ -129,7 +130,7 @@ class EditedRepository:
             replace_text(name, self.text(name) or "", data.decode()) for name, data in files.items() if data
         ]
         created = [name for name, data in files.items() if not data]
-        title = f"Apply the fixes of tritonforge validate --fix to {model}"
+        title = f"Apply the fixes of tritonforge validate --fix to {escape_line(model)}"
         return [Fix(title, replacements, created, solved, is_preferred=True), *fixes]
 
     def _build_tree(self) -> Tree:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from tritonforge.escaping import escape_text
 from tritonforge.language_server.blocks import Cursor, find_cursor
 from tritonforge.language_server.completion import describe_type, find_step_model
 from tritonforge.language_server.positions import Span
@@ -69,7 +70,7 @@ def explain_finding(finding: Finding) -> str:
 
 def escape_markdown(text: str) -> str:
     """Return text that Markdown shows as it is, in one paragraph for each empty line."""
-    return _MARKDOWN.sub(r"\\\1", text)
+    return _MARKDOWN.sub(r"\\\1", escape_text(text))
 
 
 def _find_start(text: str, offset: int) -> int:

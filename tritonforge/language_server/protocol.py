@@ -8,6 +8,7 @@ from typing import Final
 
 from lsprotocol import types
 
+from tritonforge.escaping import escape_line
 from tritonforge.language_server.completion import Completion, CompletionKind
 from tritonforge.language_server.hover import Hover
 from tritonforge.language_server.placement import Fix
@@ -45,14 +46,14 @@ def to_range(index: TextIndex, span: Span) -> types.Range:
 def to_diagnostic(finding: Finding, index: TextIndex, span: Span, *, is_moved: bool = False) -> types.Diagnostic:
     """Return a finding as a diagnostic; one that is shown in another file begins with its own path."""
     page = write_page(finding.code)
-    message = f"{finding.path}: {finding.message}" if is_moved and finding.path else finding.message
+    words = (f"{finding.path}: {finding.message}" if is_moved and finding.path else finding.message, finding.help)
     return types.Diagnostic(
         range=to_range(index, span),
         severity=types.DiagnosticSeverity.Error if finding.severity == "error" else types.DiagnosticSeverity.Warning,
         code=finding.code,
         code_description=types.CodeDescription(page.as_uri()) if page is not None else None,
         source=_SOURCE,
-        message=f"{message}\n{finding.help}" if finding.help else message,
+        message="\n".join(escape_line(text) for text in words if text),
     )
 
 
@@ -85,8 +86,8 @@ def to_hover(hover: Hover, index: TextIndex) -> types.Hover:
 def to_symbol(symbol: Symbol, index: TextIndex) -> types.DocumentSymbol:
     """Return an entry of the outline, with those in it."""
     return types.DocumentSymbol(
-        name=symbol.name,
-        detail=symbol.detail or None,
+        name=escape_line(symbol.name),
+        detail=escape_line(symbol.detail) or None,
         kind=types.SymbolKind.Struct if symbol.symbols else types.SymbolKind.Field,
         range=to_range(index, symbol.span),
         selection_range=to_range(index, symbol.name_span),

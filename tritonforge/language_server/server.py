@@ -18,6 +18,7 @@ from pygls.uris import to_fs_path
 
 from tritonforge import __version__
 from tritonforge.errors import TritonForgeError
+from tritonforge.escaping import escape_text
 from tritonforge.language_server.definition_check import DefinitionReport, run_check
 from tritonforge.language_server.definition_lines import find_definition_span
 from tritonforge.language_server.definition_tree import DEFINITION
@@ -238,7 +239,7 @@ class RepositoryServer(LanguageServer):
                 ),
                 severity=types.DiagnosticSeverity.Error,
                 source="tritonforge",
-                message=problem.message,
+                message=escape_text(problem.message),
             )
             yield problem.path, [placed]
         text = buffers.get(DEFINITION, "")
