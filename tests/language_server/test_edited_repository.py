@@ -130,5 +130,6 @@ def test_the_repository_of_a_file_is_above_its_model(tmp_path: Path, file: str, 
 def test_neither_the_disk_nor_a_home_is_a_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     assert find_repository(tmp_path / "m" / "config.pbtxt") is None
+    assert find_repository(tmp_path / "definition.py") is None
     assert find_repository(Path("/m/config.pbtxt")) is None
     assert find_repository(Path("/config.pbtxt")) is None

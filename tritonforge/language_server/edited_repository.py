@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tritonforge.escaping import escape_line
-from tritonforge.language_server.definition_tree import complete_definition_tree, is_definition_directory
+from tritonforge.language_server.definition_tree import DEFINITION, complete_definition_tree, is_definition_directory
 from tritonforge.language_server.placement import Fix, group_findings, list_suggestions, replace_text
 from tritonforge.validation.context import Context, Options
 from tritonforge.validation.findings import Finding
@@ -26,15 +26,16 @@ def find_repository(file: Path) -> Path | None:
 
     None where the file is in no model's directory, or the repository would be a home directory or the whole disk.
     """
-    if file.name == "definition.py":
-        return file.parent
-    if file.name == "config.pbtxt":
-        model: Path | None = file.parent
+    root: Path | None = None
+    if file.name == DEFINITION:
+        root = file.parent
+    elif file.name == "config.pbtxt":
+        root = file.parent.parent
     else:  # a label file, configs/NAME.pbtxt, 1/model.py and what it imports
-        model = next((folder for folder in list(file.parents)[:4] if (folder / "config.pbtxt").is_file()), None)
-    if model is None or model.parent == model or model.parent.parent == model.parent:
+        folders = list(file.parents)[:4]
+        root = next((folder.parent for folder in folders if (folder / "config.pbtxt").is_file()), None)
+    if root is None or root.parent == root:
         return None
-    root = model.parent
     try:
         return None if root == Path.home() else root
     except RuntimeError:  # the user has no home directory
