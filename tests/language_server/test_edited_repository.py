@@ -76,7 +76,8 @@ def test_fixes_are_those_of_the_command(tmp_path: Path) -> None:
     assert [finding.code for finding in fix.findings] == ["E104"]
     missing = write_files(tmp_path / "e", {**x(), "e/config.pbtxt": e()["e/config.pbtxt"]})
     (fix,) = missing.list_fixes("e/config.pbtxt")
-    assert (list(fix.created), list(fix.replacements)) == (["e/1/.gitkeep"], [])
+    assert list(fix.created) == ["e/1/.gitkeep"]
+    assert [item.path for item in fix.replacements if item.text] == ["e/1/.gitkeep"]
 
 
 def test_a_name_that_a_finding_proposes_is_a_fix(tmp_path: Path) -> None:

@@ -107,7 +107,7 @@ def test_fixes_are_offered_and_files_that_change_are_read(editor: tuple[Language
     params = {"textDocument": {"uri": uri}, "range": whole, "context": {"diagnostics": []}}
     (action,) = client.request("textDocument/codeAction", params)
     kinds = [change.get("kind", "edit") for change in action["edit"]["documentChanges"]]
-    assert kinds == ["create", "edit"]
+    assert kinds == ["create", "edit", "edit"]
     assert action["isPreferred"]
     file.write_text('backend: "identity"')
     client.notify("textDocument/didClose", {"textDocument": {"uri": uri}})

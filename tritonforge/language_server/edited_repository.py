@@ -130,7 +130,7 @@ class EditedRepository:
         replacements = [
             replace_text(name, self.text(name) or "", data.decode()) for name, data in files.items() if data
         ]
-        created = [name for name, data in files.items() if not data]
+        created = [name for name in files if self.context.tree.entry(name) is None]
         title = f"Apply the fixes of tritonforge validate --fix to {escape_line(model)}"
         return [Fix(title, replacements, created, solved, is_preferred=True), *fixes]
 

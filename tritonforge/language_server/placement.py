@@ -31,7 +31,7 @@ class Replacement:
 
 @dataclass(frozen=True, slots=True)
 class Fix:
-    """A change that solves findings: its title, what is replaced, and the files that are created, which are empty."""
+    """A change that solves findings: its title, what is replaced, and the files that are created first."""
 
     title: str
     replacements: Sequence[Replacement]
