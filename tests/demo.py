@@ -229,6 +229,10 @@ def main() -> None:
         say("the golden tests ask the endpoint")
         run("test", "build/digits", "--cases", "build/demo/cases", "--against", "sagemaker://digits", environment=aws)
         run("destroy", "digits", "--yes", environment=aws)
+    say("where the time goes: both steps of the digits under load, and the one that limits them")
+    files = [str(IMAGES / f"digit-{labels[index]}-{index}.png") for index in range(3)]
+    page = "build/demo/profile.html"
+    run("profile", "build/digits", *files, "--concurrency", "1,8", "--max-time", "5", "--html", page)
     say("the console: its address is in the last line of the table")
     with served("build/digits", "--ui", "--samples", "repos/digits/tests"):
         if sys.stdout.isatty():

@@ -89,7 +89,7 @@ def run_perf_analyzer(
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.csv"
         command = [str(program), "-m", model, "-u", address, "-i", protocol, "-f", str(report)]
-        command += ["-p", str(int(SECONDS * 1000 / 3)), "-s", "25", "-r", "10", "--percentile=50", "--shape=x:8"]
+        command += ["-p", str(int(SECONDS * 1000 / 3)), "-s", "500", "-r", "3", "--percentile=50", "--shape=x:8"]
         if isinstance(load, ClosedLoop):
             command += [f"--concurrency-range={load.concurrency}"]
         else:

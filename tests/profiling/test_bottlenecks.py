@@ -93,9 +93,11 @@ def test_the_command_prints_json_and_writes_a_page(server: Server, tmp_path: Pat
     assert "<svg" in page.read_text()
 
 
-def test_requests_that_fail_are_reported_with_the_servers_sentence(server: Server) -> None:
-    done = run(server.http_url, "--model", "locked_pre", "--input", "x=[[1, 2]]", "--shape", "x=4", *FAST)
-    assert done.returncode == 0, done.stderr  # the shape of an input with a value is not used
+def test_the_command_prints_the_bottleneck_and_refuses_what_does_not_fit(server: Server) -> None:
+    done = run(server.http_url, "--model", "locked", "--input", "x=[[1, 2]]", *FAST[:-1], "--concurrency", "3")
+    assert done.returncode == 0, done.stderr
+    assert "between the steps" in done.stdout
+    assert "bottleneck: locked_net takes" in done.stdout
     done = run(server.http_url, "--model", "locked_pre", "--batch", "9", *FAST)
     assert done.returncode == 2
     assert "max_batch_size is 8, got a batch of 9" in done.stderr

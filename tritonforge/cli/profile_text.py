@@ -133,7 +133,13 @@ def _print_steps(load: LoadProfile, times: RequestTime) -> None:
 
 def _print_table(table: Table) -> None:
     """Print a table in full where a file or a pipe takes it; a terminal decides its width."""
-    out.print(table, width=None if out.is_terminal else _PIPE_WIDTH)
+    width = out.width
+    if not out.is_terminal:
+        out.width = max(width, _PIPE_WIDTH)
+    try:
+        out.print(table)
+    finally:
+        out.width = width
 
 
 def _format_batches(batches: object) -> str:

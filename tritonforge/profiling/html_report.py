@@ -19,8 +19,9 @@ __all__ = ["render_html"]
 
 _STYLE: Final = """\
 :root{color-scheme:light dark}
-body{font:15px/1.5 system-ui,sans-serif;margin:1.5rem auto;max-width:60rem;padding:0 1rem;background:#fff;color:#1f2328}
-figure{margin:1rem 0;overflow:auto}
+body{font:15px/1.5 system-ui,sans-serif;margin:1.5rem auto;max-width:76rem;padding:0 1rem;background:#fff;color:#1f2328}
+figure{margin:1rem 0}
+figure svg{max-width:100%;height:auto}
 table{border-collapse:collapse;margin:1rem 0;display:block;overflow:auto}
 th,td{border:1px solid #afb8c1;padding:.25rem .6rem;text-align:right;white-space:nowrap}
 th:first-child,td:first-child{text-align:left}
