@@ -52,7 +52,8 @@ CORE := .venv/core-$(notdir $(PYTHON))
 test-core:
 	@test -x $(CORE)/bin/python || $(PYTHON) -m venv $(CORE)
 	@$(CORE)/bin/python -m pip install --quiet --disable-pip-version-check '.[test-core]'
-	@$(CORE)/bin/python -m pytest --numprocesses=2 -m "$(IN_PROCESS)" tests/ground tests/inference tests/validation
+	@$(CORE)/bin/python -m pytest --numprocesses=2 -m "$(IN_PROCESS)" tests/ground tests/inference tests/validation \
+	  tests/repository/test_field_types.py
 
 # The tests of the PyTorch backend, in an environment of their own, since PyPI's torch brings 3 GB of libraries for GPUs:
 # make test-torch PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu has the one for CPUs.

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tritonforge.cli import serving
-from tritonforge.errors import MissingExtraError
+from tritonforge.errors import LaunchError, MissingExtraError
 from tritonforge.serving import installation
 from tritonforge.triton.backends import BACKENDS
 
@@ -57,3 +57,11 @@ def test_serve_lists_the_backends_and_one_command_for_the_missing_ones(
     document = json.loads(capsys.readouterr().out)["backends"]
     assert document["installed"] == ["fil", "onnxruntime", "openvino", "python", "tensorflow"]
     assert document["missing"] == {name: error.command for name, error in missing.items()}
+
+
+def test_a_machine_without_a_wheel_is_named_with_those_that_have_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(installation.platform, "machine", lambda: "riscv64")
+    with pytest.raises(LaunchError, match=r"for Linux on x86_64 and aarch64 only; this machine is Linux on riscv64"):
+        installation.find_installation()
+    monkeypatch.setattr(installation.platform, "machine", lambda: "aarch64")
+    installation.find_installation()  # the wheels have the same files

@@ -41,8 +41,9 @@ _QUIET: Final[Mapping[str, str]] = {"TF_CPP_MIN_LOG_LEVEL": "2", "TF_ENABLE_ONED
 
 _NONE: Final[Mapping[str, str]] = {}
 
-#: The machine type of the wheel that tritonforge supports, as `platform.machine` names it.
-_MACHINE: Final = "x86_64"
+#: The machines that nvidia-pytriton 0.7.0 has wheels for, as `platform.machine` names them. The wheels have the same
+#: files; that for aarch64 was read, but not run.
+_MACHINES: Final = ("x86_64", "aarch64")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +64,9 @@ def find_installation() -> Installation:
         MissingExtraError: the wheel is not installed.
         LaunchError: it cannot run on this machine or with this Python.
     """
-    if platform.system() != "Linux" or platform.machine() != _MACHINE:
+    if platform.system() != "Linux" or platform.machine() not in _MACHINES:
         raise LaunchError(
-            f"tritonserver comes for Linux on {_MACHINE} only; this machine is {platform.system()} on "
+            f"tritonserver comes for Linux on {' and '.join(_MACHINES)} only; this machine is {platform.system()} on "
             f"{platform.machine()}: serve in a container or a virtual machine"
         )
     spec = importlib.util.find_spec("pytriton")
