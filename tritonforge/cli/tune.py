@@ -18,6 +18,7 @@ from tritonforge.cli.options import (
     EXISTING_FILE,
     EXISTING_PATH,
     FILE,
+    OUTPUT,
     json_option,
     name_value_option,
     option,
@@ -26,7 +27,8 @@ from tritonforge.cli.options import (
 from tritonforge.cli.printing import echo, echo_json
 from tritonforge.cli.profile_requests import build_requests
 from tritonforge.cli.terminal import Steps, err, escape_markup, note, out, steps, stop_on_signals
-from tritonforge.errors import CaseError
+from tritonforge.errors import CaseError, TritonForgeError
+from tritonforge.files import describe_error, write_file
 from tritonforge.golden_tests.session import TestedPath, find_tested_path
 from tritonforge.inference.client import Client
 from tritonforge.inference.transports import ModelMetadata
@@ -35,6 +37,7 @@ from tritonforge.serving.repository_overlay import read_configs
 from tritonforge.tuning.definition_update import DefinitionUpdate, plan_update, write_update
 from tritonforge.tuning.loaded_server import LoadedServer, TrialLoad, open_local_server, open_running_server
 from tritonforge.tuning.objective import Objective
+from tritonforge.tuning.pareto import draw_trials
 from tritonforge.tuning.repository_digest import hash_repository
 from tritonforge.tuning.search_space import SearchSpace
 from tritonforge.tuning.session import TrialRequests, TuningOptions, TuningOutcome, TuningProgress, tune_models
@@ -103,6 +106,8 @@ tritonforge tune build/digits --server http://localhost:8000""",
 @name_value_option("--header", "headers", group=_SERVER, help="A header that it requires to load models.")
 @option("--timeout", default=300.0, type=click.FloatRange(0, min_open=True), metavar="SECONDS", show_default=True,
         help="Wait this long for models to load.")  # fmt: skip
+@option("--plot", type=FILE, metavar="FILE.svg", group=OUTPUT,
+        help="Also draw the trials by throughput and latency, with the Pareto front.")  # fmt: skip
 @json_option
 def tune(
     path: Path,
@@ -114,6 +119,7 @@ def tune(
     rate: float | None,
     cases: Path | None,
     journal: Path | None,
+    plot: Path | None,
     server: str | None,
     headers: dict[str, str],
     timeout: float,
@@ -196,6 +202,8 @@ def tune(
         if report.is_gain and definitions is not None:
             progress.begin("building the edited definition")
             update = _plan_update(definitions, repository, outcome)
+    if plot is not None:
+        _write_plot(plot, report)
     return _finish(report, update, repository, write=write, as_json=as_json)
 
 
@@ -256,6 +264,13 @@ def _plan_update(definitions: Definitions, repository: Path, outcome: TuningOutc
     changes = outcome.space.list_changes(outcome.chosen)
     settings = {(change.model, change.name): change.after for change in changes}
     return plan_update(definitions, repository, settings, outcome.space.apply(outcome.chosen))
+
+
+def _write_plot(path: Path, report: TuningReport) -> None:
+    try:
+        write_file(path, draw_trials(report).encode())
+    except OSError as error:
+        raise TritonForgeError(f"{path}: cannot write: {describe_error(error)}") from error
 
 
 def _finish(

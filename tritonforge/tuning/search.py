@@ -103,7 +103,7 @@ class Search:
         best = max(finalists, key=lambda point: scores[point])
         order = rank_changes(self.space, self._list_observations(), best)
         for share in _SHARES:
-            simpler = take_back(self.space, best, order[: round(share * len(order))])
+            simpler = take_back(self.space, best, order[: int(share * len(order))])
             if simpler not in scores:
                 scores[simpler] = self._measure_again(simpler)
             if scores[simpler] >= _AS_GOOD * scores[best]:
