@@ -2,10 +2,14 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.support.command import tritonforge
+from tritonforge.inference.client import Client
+from tritonforge.profiling.target import read_configs
+from tritonforge.serving.server import Server
 
 DEFINITION = '''"""Two steps, of which the second one is slow."""
 
@@ -23,7 +27,7 @@ slow = Python(
     "slow",
     input=[Input("x", TYPE_FP32, [2])],
     output=[Output("y", TYPE_FP32, [2])],
-    artifact="slow.py",  # 20 ms
+    artifact="slow.py",  # 100 ms
 )
 
 pair = Ensemble("pair", outputs={"OUT": slow(double(Tensor("IN")))})
@@ -46,29 +50,63 @@ class TritonPythonModel:
 """
 
 
-@pytest.mark.server
-def test_the_slow_step_gets_a_second_instance_which_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+#: Four points; the slow step takes so long that a busy machine adds little.
+BUDGET = (
+    "--trials", "3", "--measure", "1.2", "--pairs", "3", "--instances", "2", "--concurrency", "2",
+)  # fmt: skip
+
+
+def write_definition(tmp_path: Path) -> Path:
     folder = tmp_path / "pair"
     folder.mkdir()
-    definition = folder / "definition.py"
-    definition.write_text(DEFINITION)
+    (folder / "definition.py").write_text(DEFINITION)
     (folder / "double.py").write_text(MODEL.format(seconds=0))
-    (folder / "slow.py").write_text(MODEL.format(seconds=0.02))
+    (folder / "slow.py").write_text(MODEL.format(seconds=0.1))
+    return folder / "definition.py"
+
+
+@pytest.mark.server
+def test_the_slow_step_gets_a_second_instance_which_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    definition = write_definition(tmp_path)
     monkeypatch.chdir(tmp_path)
-    result = tritonforge(
-        "tune", "pair", "--trials", "3", "--measure", "0.6", "--pairs", "3", "--instances", "2", "--concurrency", "2",
-        "--write", "--json",
-    )  # fmt: skip
+    result = tritonforge("tune", "pair", *BUDGET, "--write", "--json")
     assert result.returncode == 0, result.stderr
     report = json.loads(result.stdout)
-    assert report["is_gain"]
+    assert report["is_gain"], report["verdict"]
     assert report["written"]
     assert report["comparison"]["ratio"] > 1.5
     assert {"model": "slow", "name": "instance_group.count", "before": 1, "after": 2} in report["changes"]
-    assert '    artifact="slow.py",  # 20 ms\n    instance_group=[InstanceGroup(count=2)],\n' in definition.read_text()
+    assert '    artifact="slow.py",  # 100 ms\n    instance_group=[InstanceGroup(count=2)],\n' in definition.read_text()
     assert "count: 2" in (tmp_path / "build" / "pair" / "slow" / "config.pbtxt").read_text()
     journal = (tmp_path / "build" / "pair.tune.jsonl").read_text().splitlines()
     assert len(journal) == 1 + len(report["trials"])
+
+
+@pytest.mark.server
+@pytest.mark.long
+def test_a_running_server_is_tuned_and_left_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    definition = write_definition(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert tritonforge("build", "pair").returncode == 0
+    with Server(
+        tmp_path / "build" / "pair", models=["double", "pair", "slow"], sagemaker_port=None, http_port=0,
+        grpc_port=None, metrics_port=None, unguessable=True,
+    ) as server:  # fmt: skip
+        assert server.http_url is not None
+        options = ["--server", server.http_url, *BUDGET]
+        refused = tritonforge("tune", "pair", *options)
+        assert refused.returncode == 1
+        assert "--model-control-mode=explicit" in refused.stderr
+        ((name, value),) = server.model_control_headers.items()
+        result = tritonforge("tune", "pair", *options, "--header", f"{name}={value}", "--json")
+        with Client(server.http_url, front_end="triton") as client:
+            configs: Any = read_configs(client)
+    assert result.returncode == 0, result.stderr
+    report = json.loads(result.stdout)
+    assert report["is_gain"], report["verdict"]
+    assert "instance_group=[InstanceGroup(count=2)]" in report["diff"]
+    assert definition.read_text() == DEFINITION
+    assert [configs[model].instance_group[0].count for model in ("double", "slow")] == [1, 1]
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ _CLIENT: Final[dict[str, str]] = {"numpy": "numpy", "ml_dtypes": "ml-dtypes"}
 #: The extra of a command that needs more than ``client``, which each of these extras includes.
 _EXTRAS: Final[dict[str, str]] = {
     "algorithm": "aws", "deploy": "aws", "destroy": "aws", "emulate": "emulator", "package": "aws", "serve": "local",
-    "test": "local", "train": "aws", "transform": "transform",
+    "test": "local", "train": "aws", "transform": "transform", "tune": "local",
 }  # fmt: skip
 
 

@@ -18,7 +18,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["PERCENTILES", "Estimate", "count_batches", "estimate_mean", "estimate_percentile", "estimate_throughput"]
+__all__ = ["PERCENTILES", "Estimate", "count_batches", "estimate_mean", "estimate_percentile", "estimate_throughput",
+           "get_student_t"]  # fmt: skip
 
 Array = npt.NDArray[np.float64]
 
@@ -50,6 +51,11 @@ class Estimate:
         if self.low is None or self.high is None or not self.value:
             return math.inf
         return (self.high - self.low) / 2 / abs(self.value)
+
+
+def get_student_t(degrees: int) -> float:
+    """Return Student's t for two-sided 95 % confidence; ``degrees`` of freedom are at least 1."""
+    return _T[min(degrees, max(_T))]
 
 
 def count_batches(responses: int, *, concurrency: float = 1) -> int:
@@ -126,4 +132,4 @@ def _interval(means: Array) -> tuple[float, float]:
     """Return the mean of batch means, and half of its interval's width."""
     count = len(means)
     spread = float(means.std(ddof=1)) / math.sqrt(count)
-    return float(means.mean()), _T[min(count - 1, max(_T))] * spread
+    return float(means.mean()), get_student_t(count - 1) * spread

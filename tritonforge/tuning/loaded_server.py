@@ -69,14 +69,23 @@ class LoadedServer:
             TrialError: Triton does not load one of them.
             LaunchError, ConnectError: the server ended and does not start again.
         """
+        fitted = _fit_machine(configs)
         try:
-            self.control.apply(_fit_machine(configs))
-        except ConnectError as error:
+            self.control.apply(fitted)
+        except ConnectError:
             if self.restart is None:
                 raise
-            self.control, self.client = self.restart()
-            self._target = None
-            raise TrialError(f"the server ended while it loaded models: {error}") from error
+            # It may have ended during the trial before; if it ends again, these configurations are the reason.
+            self._restart(self.restart)
+            try:
+                self.control.apply(fitted)
+            except ConnectError as error:
+                self._restart(self.restart)
+                raise TrialError(f"the server ended while it loaded models: {error}") from error
+
+    def _restart(self, restart: Callable[[], tuple[ModelControl, Client]]) -> None:
+        self.control, self.client = restart()
+        self._target = None
 
     def measure(self, *, least_throughput: float, is_long: bool) -> Measurement:
         """Measure the load on the present configurations.

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Final, Literal, TypeAlias
 
+from tritonforge.profiling.estimates import get_student_t
+
 __all__ = ["Comparison", "Goal", "Measurement", "Objective", "compare_measurements"]
 
 Goal: TypeAlias = Literal["throughput", "latency"]
@@ -19,10 +21,6 @@ _PENALTY: Final = 3
 
 #: A smaller gain is not worth a change of settings.
 _WORTHWHILE: Final = 1.02
-
-#: Two-sided 95 % quantiles of Student's t by degrees of freedom.
-_STUDENT: Final = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262, 10: 2.228}
-_NORMAL: Final = 1.96
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +122,7 @@ def compare_measurements(
     mean = fmean(logarithms)
     if len(pairs) < 2:
         return Comparison(math.exp(mean), 0.0, math.inf, len(pairs), is_within_limits=is_met)
-    width = _STUDENT.get(len(pairs) - 1, _NORMAL) * stdev(logarithms) / math.sqrt(len(pairs))
+    width = get_student_t(len(pairs) - 1) * stdev(logarithms) / math.sqrt(len(pairs))
     return Comparison(
         math.exp(mean), math.exp(mean - width), math.exp(mean + width), len(pairs), is_within_limits=is_met
     )

@@ -182,6 +182,7 @@ def tune_models(
         ),
     )
     with open_server(load) as server:
+        server.cancelled = cancelled
         progress.begin("measuring the present settings")
         baseline = server.measure(least_throughput=0.0, is_long=True)
         if baseline.errors:
