@@ -171,9 +171,8 @@ def _list_code_actions(server: RepositoryServer, params: types.CodeActionParams)
     end = index.find_offset(params.range.end.line, params.range.end.character)
     workspace = server.client_capabilities.workspace
     edits = workspace.workspace_edit if workspace is not None else None
-    creates = bool(
-        edits and edits.document_changes and types.ResourceOperationKind.Create in (edits.resource_operations or ())
-    )
+    # Neovim 0.7 creates files and does not state documentChanges, which this needs.
+    creates = bool(edits and types.ResourceOperationKind.Create in (edits.resource_operations or ()))
     actions = []
     for fix in repository.list_fixes(path):
         spans = [find_span(index.text, finding) for finding in fix.findings if finding.path == path]
