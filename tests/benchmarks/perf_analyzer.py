@@ -3,8 +3,9 @@
 perf_analyzer is the program in tritonclient's wheel 2.50 (about 14 MB, downloaded by pip into build/perf_analyzer); the
 libraries that it needs are in nvidia-pytriton's wheel under other names. Each row has the median of the rounds for both
 sides, for throughput and median latency, at concurrency 1 and 4 and at a rate. Models: ``steady`` sleeps 10 ms in 4
-instances, so that the server's time is the same for both; ``fast`` does nothing, so that what a client costs shows.
-The processor time of both clients is printed. Written to build/perf_analyzer.json. Arguments: a number of rounds.
+instances, so that the server's time is the same for both: its rows must be within 5 %. ``fast`` does nothing, so that
+what a client costs, which differs, is a part of the latency: its rows are printed only. So is the processor time of both
+clients. Written to build/perf_analyzer.json. Argument: the number of rounds, 3 by default. About four minutes.
 """
 
 from __future__ import annotations
@@ -155,7 +156,8 @@ def main(arguments: list[str]) -> int:
     console.print(table)
     target = ROOT / "build" / "perf_analyzer.json"
     target.write_text(json.dumps(rows, indent=1) + "\n")
-    return int(any(abs(row[key]["ratio"] - 1) > TOLERANCE for row in rows for key in ("throughput", "p50")))
+    compared = [row for row in rows if row["model"] == "steady"]
+    return int(any(abs(row[key]["ratio"] - 1) > TOLERANCE for row in compared for key in ("throughput", "p50")))
 
 
 def describe(row: Mapping[str, Any]) -> str:

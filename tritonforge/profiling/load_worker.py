@@ -52,15 +52,19 @@ def main() -> int:
     """Read the plan, send requests until the end of the input, and write what was measured."""
     plan, messages = _read_plan(sys.stdin.buffer)
     samples = Samples()
-    dues = None
-    if plan["rate"] is not None:
-        dues = schedule_requests(
+
+    def schedule() -> Iterator[float] | None:
+        """Return when requests are due from now on; None for a closed loop."""
+        if plan["rate"] is None:
+            return None
+        return schedule_requests(
             plan["rate"],
             is_poisson=plan["is_poisson"],
             begin=time.monotonic(),
             seed=plan["seed"],
             offset=plan["offset"],
         )
+
     with ExitStack() as stack:
         load: Any
         if plan["engine"] == "http":
@@ -69,7 +73,7 @@ def main() -> int:
                 messages=messages,
                 scripts=plan["scripts"],
                 connections=plan["connections"],
-                dues=dues,
+                dues=schedule(),
                 timeout=plan["timeout"],
                 samples=samples,
             )
@@ -79,7 +83,7 @@ def main() -> int:
 
             send = stack.enter_context(open_sender(plan, messages))
             load = TransportLoad(
-                send, scripts=plan["scripts"], connections=plan["connections"], dues=dues, samples=samples
+                send, scripts=plan["scripts"], connections=plan["connections"], dues=schedule(), samples=samples
             )
         stack.callback(load.close)
         gc.collect()
