@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
+import textwrap
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from tritonforge.cli.printing import align_columns
+from tritonforge.cli.terminal import format_count
 from tritonforge.errors import EncodeError, TritonForgeError
 from tritonforge.escaping import escape_line
+from tritonforge.graph.text_widths import shorten_text
 from tritonforge.profiling.activity import ActivityHistory, ActivityRow, ModelActivity, ServerActivity
 from tritonforge.profiling.server_poller import ServerPoller
 from tritonforge.profiling.waterfall import format_duration
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import Console, ConsoleOptions
+    from rich.segment import Segment
 
-__all__ = ["WatchedServer", "describe_servers", "list_lines", "render_servers"]
+__all__ = ["ServerTable", "WatchedServer", "describe_servers", "list_lines"]
 
 _HEADINGS: Final = ("model", "req/s", "failed", "queue", "compute", "total", "batch", "busy", "pending")
+
+_STYLES: Final = {"server": "bold", "heading": "dim", "bottleneck": "bold reverse"}
+
+#: Lines of a server besides the rows of models; models without requests are left out where the rows do not fit.
+_OTHER_LINES: Final = 6
+
+#: Characters that a name keeps on a narrow terminal.
+_NARROWEST: Final = 16
 
 #: The prefix of the step that limits its model.
 _MARK: Final = "> "
@@ -67,30 +79,57 @@ class WatchedServer:
             self.problem = ""
 
 
-def render_servers(servers: Sequence[WatchedServer], *, hint: str = "") -> RenderableType:
-    """Return the table for a terminal; ``hint`` is the last line."""
-    from rich.console import Group
-    from rich.table import Table
-    from rich.text import Text
+class ServerTable:
+    """The table for a terminal, which rich renders; ``hint`` is the last line.
 
-    parts: list[RenderableType] = []
-    for server in servers:
-        parts.append(Text(escape_line(_describe_server(server)), style="bold", no_wrap=True, overflow="ellipsis"))
-        if server.activity is not None:
-            has_metrics = server.activity.metrics is not None
-            table = Table(box=None, pad_edge=False, header_style="dim")
-            for place, heading in enumerate(_list_headings(has_metrics=has_metrics)):
-                table.add_column(heading, justify="right" if place else "left", no_wrap=True, overflow="ellipsis",
-                                 min_width=16 if not place else None)  # fmt: skip
-            for row in _list_rows(server.activity):
-                cells = (Text(escape_line(cell)) for cell in _list_cells(row, has_metrics=has_metrics))
-                table.add_row(*cells, style="bold reverse" if row.is_bottleneck else None)
-            parts.append(table)
-        parts += [Text(escape_line(sentence)) for sentence in _list_sentences(server)]
-        parts.append(Text(""))
-    if hint:
-        parts.append(Text(hint, style="dim"))
-    return Group(*parts)
+    It is lines of text and not rich's own table, which takes ten times the processor time for a table of this size:
+    the table must not slow down a server on the same machine.
+    """
+
+    def __init__(self, servers: Sequence[WatchedServer], *, hint: str = "") -> None:
+        self._servers = servers
+        self._hint = hint
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
+        from rich.cells import set_cell_size
+        from rich.segment import Segment
+        from rich.style import Style
+
+        styles = {name: Style.parse(text) for name, text in _STYLES.items()}
+        for line, style in self._list_styled_lines(options.max_width, console.height):
+            text = line if line.isascii() and len(line) < options.max_width else set_cell_size(line, options.max_width)
+            yield Segment(text.rstrip(), styles.get(style))
+            yield Segment.line()
+
+    def _list_styled_lines(self, width: int, height: int) -> Iterator[tuple[str, str]]:
+        for server in self._servers:
+            yield escape_line(_describe_server(server)), "server"
+            if server.activity is not None:
+                rows = _list_rows(server.activity)
+                idle: list[ModelActivity] = []
+                if len(rows) > height // len(self._servers) - _OTHER_LINES:
+                    idle = [model for model in server.activity.models if not model.rows[0].rate]
+                    rows = [row for model in server.activity.models if model not in idle for row in model.rows]
+                heading, *lines = _align_rows(rows, has_metrics=server.activity.metrics is not None, width=width)
+                yield heading, "heading"
+                for row, line in zip(rows, lines, strict=True):
+                    yield line, "bottleneck" if row.is_bottleneck else ""
+                if idle:
+                    yield f"  {format_count(len(idle), 'model')} without requests", "heading"
+            for sentence in _list_sentences(server):
+                for line in textwrap.wrap(escape_line(sentence), max(width - 1, 20)):
+                    yield line, ""
+            yield "", ""
+        if self._hint:
+            yield self._hint, "heading"
+
+
+def _align_rows(rows: Sequence[ActivityRow], *, has_metrics: bool, width: int) -> Iterator[str]:
+    """Yield the heading and a line for each row; names are shortened where the lines would be wider than that."""
+    cells = [_list_headings(has_metrics=has_metrics), *(_list_cells(row, has_metrics=has_metrics) for row in rows)]
+    others = sum(2 + max(map(len, column)) for column in list(zip(*cells, strict=True))[1:])
+    limit = max(width - 1 - others, _NARROWEST)
+    yield from align_columns([(shorten_text(name, limit), *figures) for name, *figures in cells])
 
 
 def list_lines(servers: Sequence[WatchedServer]) -> Iterator[str]:

@@ -14,7 +14,7 @@ from typing import Final
 
 import click
 
-from tritonforge.cli.activity_table import WatchedServer, describe_servers, list_lines, render_servers
+from tritonforge.cli.activity_table import ServerTable, WatchedServer, describe_servers, list_lines
 from tritonforge.cli.command import Command
 from tritonforge.cli.options import json_option, option
 from tritonforge.cli.printing import echo, echo_json
@@ -132,12 +132,12 @@ def _show_live(servers: Sequence[WatchedServer], interval: float) -> None:
     hint = "q ends"
     with _open_reader(servers) as reader, _read_keys() as wait_for_key:
         reader.read()
-        with Live(render_servers(servers, hint=hint), console=out, screen=True, auto_refresh=False) as live:
+        with Live(ServerTable(servers, hint=hint), console=out, screen=True, auto_refresh=False) as live:
             is_ended = False
             while not is_ended:
                 due = time.monotonic() + interval
                 reader.read()
-                live.update(render_servers(servers, hint=hint), refresh=True)
+                live.update(ServerTable(servers, hint=hint), refresh=True)
                 while not is_ended and (rest := due - time.monotonic()) > 0:
                     is_ended = wait_for_key(rest) in ("q", "Q", "\x03", "\x04")
 
@@ -225,7 +225,7 @@ def show_activity(url: str, *, metrics_url: str | None, interval: float = 1.0) -
         while True:
             server.update()
             if live is not None:
-                live.update(render_servers([server]), refresh=True)
+                live.update(ServerTable([server]), refresh=True)
             elif server.activity is not None and count % 10 == 0:
                 for line in list_lines([server]):
                     err.print(line, markup=False)
