@@ -4,8 +4,8 @@ perf_analyzer is the program in tritonclient's wheel 2.50 (about 14 MB, download
 libraries that it needs are in nvidia-pytriton's wheel under other names. Each row has the median of the rounds for both
 sides, for throughput and median latency, at concurrency 1 and 4 and at a rate. Models: ``steady`` sleeps 10 ms in 4
 instances, so that the server's time is the same for both: its rows must be within 5 %. ``fast`` does nothing, so that
-what a client costs, which differs, is a part of the latency: its rows are printed only. So is the processor time of both
-clients. Written to build/perf_analyzer.json. Argument: the number of rounds, 3 by default. About four minutes.
+what a client costs, which differs, is a part of the latency: its rows are printed only, and so is the processor time of
+both. Written to build/perf_analyzer.json. Argument: the number of rounds, 3 by default. About four minutes.
 """
 
 from __future__ import annotations

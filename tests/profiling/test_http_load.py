@@ -140,6 +140,12 @@ def test_a_connection_that_the_server_closes_is_an_error_and_is_opened_again(pee
     assert server.connections == 2
 
 
+@pytest.mark.parametrize("answer", [b"SSH-2.0-OpenSSH_9.2\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
+                                    b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n", b"\0" * 100])  # fmt: skip
+def test_an_answer_that_is_not_http_is_an_error(answer: bytes, peer: Callable[..., Peer]) -> None:
+    assert run(peer(lambda number: answer), requests=1).errors == {"the answer is not HTTP/1.1": 1}
+
+
 def test_a_request_without_an_answer_is_an_error_after_the_timeout(peer: Callable[..., Peer]) -> None:
     silence = threading.Event()
     try:

@@ -27,6 +27,12 @@ _LOOK: Final = 0.2
 _RETRY: Final = 0.1
 #: Bytes of an error's body that are kept.
 _ERROR_SIZE: Final = 4096
+#: Bytes of the head of an answer.
+_HEAD_SIZE: Final = 65_536
+
+
+class _NotHttpError(Exception):
+    """What arrived is not an answer of HTTP/1.1."""
 
 
 class Samples:
@@ -235,6 +241,8 @@ class HttpLoad:
                 self._receive(connection, connection.socket)
         except BlockingIOError:
             return
+        except _NotHttpError:
+            self._fail(connection, "the answer is not HTTP/1.1")
         except OSError as error:
             self._fail(connection, _describe(error))
 
@@ -253,7 +261,7 @@ class HttpLoad:
                 if connection.left < 0:
                     return
             if connection.is_chunked:
-                connection.body += data
+                connection.body = (connection.body + data)[-_ERROR_SIZE:]
                 if connection.body.endswith(b"0\r\n\r\n"):
                     connection.left = 0
             else:
@@ -271,6 +279,8 @@ class HttpLoad:
         start = connection.start + data
         end = start.find(b"\r\n\r\n")
         if end < 0:
+            if len(start) > _HEAD_SIZE or not start.startswith(b"HTTP/1."[: len(start)]):
+                raise _NotHttpError
             connection.start = start
             return b""
         head = start[:end].lower()
@@ -278,7 +288,10 @@ class HttpLoad:
         at = head.find(b"\r\ncontent-length:")
         if at >= 0:
             stop = head.find(b"\r\n", at + 2)
-            connection.left = int(head[at + 17 : stop if stop >= 0 else end])
+            length = head[at + 17 : stop if stop >= 0 else end].strip()
+            if not length.isdigit():
+                raise _NotHttpError
+            connection.left = int(length)
         else:
             connection.is_chunked = b"\r\ntransfer-encoding: chunked" in head
             connection.left = 1 if connection.is_chunked else 0
