@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tritonforge.errors import CaseError
-from tritonforge.golden_tests.data_flow import find_outermost, plan_data_flow
+from tritonforge.golden_tests.data_flow import find_outermost, list_steps, plan_data_flow
 from tritonforge.serving.repository_overlay import parse_config
 
 
@@ -95,3 +95,19 @@ def test_a_step_that_is_not_in_the_repository_is_refused() -> None:
 def test_the_outermost_model_is_an_ensemble_if_there_is_one() -> None:
     assert find_outermost({"a": plain(), "b": plain()}) == ("a", "b")
     assert find_outermost({"a": ensemble(("b", {}, {})), "b": plain(), "c": plain()}) == ("a",)
+
+
+def test_the_steps_of_a_decoupled_model_are_listed_as_well() -> None:
+    configs = {
+        "all": ensemble(("first", {"x": "IN"}, {"y": "a"}), ("stream", {"x": "a"}, {"y": "OUT"})),
+        "first": plain(),
+        "stream": plain("model_transaction_policy { decoupled: true }"),
+    }
+    assert plan_data_flow(configs, "all").steps == ()
+    assert [(step.name, dict(step.sources)) for step in list_steps(configs, "all")] == [
+        ("first", {"x": "IN"}),
+        ("stream", {"x": "first.y"}),
+    ]
+    assert [step.name for step in list_steps(configs, "stream")] == ["stream"]
+    with pytest.raises(CaseError, match="the repository has no such model"):
+        list_steps({"all": configs["all"]}, "all")

@@ -222,8 +222,8 @@ def profile(
             raise click.UsageError("--rate does not apply to sequences, whose requests wait for one another")
         if opened.read_statistics is None:
             notes.append(
-                "no times of steps: a SageMaker address has no call for Triton's statistics. Profile the repository, "
-                "or Triton's HTTP or gRPC port"
+                "no times of steps: this address has no call for Triton's statistics (SageMaker addresses never have). "
+                "Profile the repository, or Triton's HTTP or gRPC port"
             )
         response_bytes = send_trial(client, opened, requests)
         connections = max(one.concurrency if isinstance(one, ClosedLoop) else 1 for one in loads)

@@ -74,7 +74,7 @@ def open_target(client: Client, *, model: str | None = None, options: Mapping[st
         front_end,
         is_decoupled=bool(metadata.decoupled),
         options=options or {},
-        read_statistics=read_statistics,
+        read_statistics=read_statistics if _has_statistics(transport) else None,
     )
 
 
@@ -95,6 +95,15 @@ def read_configs(client: Client) -> dict[str, ModelConfig]:
             continue
         configs[name] = _parse_config(text, where=f"{client.url}: configuration of {name}")
     return configs
+
+
+def _has_statistics(transport: InspectableTransport) -> bool:
+    """Return whether a server has the call for statistics, which is an extension of KServe's protocol."""
+    try:
+        transport.read_statistics()
+    except ServerError:
+        return False
+    return True
 
 
 def _parse_config(text: bytes | str, *, where: str) -> ModelConfig:
