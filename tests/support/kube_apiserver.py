@@ -53,8 +53,8 @@ def serve_apiserver(program: str, etcd: str, folder: Path) -> Iterator[tuple[str
         _wait_for(http, f"{address}/api/v1/namespaces/default")
         for crd in read_crds()[KSERVE_VERSIONS[-1]]:
             url = f"{address}/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-            created = http.request("POST", url, json=_without_conversion(crd))
-            assert created.status == 201, created.data
+            created = http.request("POST", url, json=_simplify(crd))
+            assert created.status == 201, created.data[:2000]
             names = crd["spec"]["names"]
             for served in crd["spec"]["versions"]:
                 _wait_for(http, f"{address}/apis/{crd['spec']['group']}/{served['name']}/{names['plural']}")
@@ -67,9 +67,21 @@ def _start(stack: ExitStack, log: Path, command: list[str]) -> None:
     stack.callback(process.terminate)
 
 
-def _without_conversion(crd: dict[str, Any]) -> dict[str, Any]:
-    """Return a CRD without the webhook of KServe's controller, which does not run."""
-    return {**crd, "spec": {name: value for name, value in crd["spec"].items() if name != "conversion"}}
+def _simplify(crd: dict[str, Any]) -> dict[str, Any]:
+    """Return a CRD without the webhook of KServe's controller, which does not run, and without empty defaults.
+
+    Kubernetes 1.20, which Debian has, takes a default of "" for null and refuses the CRD.
+    """
+    spec = {name: value for name, value in crd["spec"].items() if name != "conversion"}
+    return {**crd, "spec": _drop_empty_defaults(spec)}
+
+
+def _drop_empty_defaults(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {
+            name: _drop_empty_defaults(item) for name, item in value.items() if not (name == "default" and item == "")
+        }
+    return [_drop_empty_defaults(item) for item in value] if isinstance(value, list) else value
 
 
 def _wait_for(http: urllib3.PoolManager, url: str, seconds: float = 90) -> None:
