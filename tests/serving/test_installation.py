@@ -48,12 +48,12 @@ def test_serve_lists_the_backends_and_one_command_for_the_missing_ones(
     server: Any = SimpleNamespace(models=tuple, warnings=(), candidates=(), default_model="m")
     for name in ("sagemaker", "http", "grpc", "metrics"):
         setattr(server, f"{name}_url", None)
-    serving._report(server, as_json=False)
+    serving._report(server, None, as_json=False)
     first, second = capsys.readouterr().out.splitlines()[-2:]
     assert first == "backends  fil, onnxruntime, openvino, python, tensorflow"
     assert second.startswith("          not installed: dali, pytorch; run: pip install ")
     assert "[dali,pytorch]" in second
-    serving._report(server, as_json=True)
+    serving._report(server, None, as_json=True)
     document = json.loads(capsys.readouterr().out)["backends"]
     assert document["installed"] == ["fil", "onnxruntime", "openvino", "python", "tensorflow"]
     assert document["missing"] == {name: error.command for name, error in missing.items()}
