@@ -195,3 +195,19 @@ def test_a_larger_batch_that_takes_longer_is_not_contention() -> None:
     found = find_bottleneck(measure(configs, a=build_times(queue=100, infer=40, batch=4)), configs, baseline=alone)
     assert found is not None
     assert found.kind == "queue"
+
+
+def test_a_step_that_waits_behind_a_rate_limiter_names_the_step_with_the_resources() -> None:
+    limiter = 'instance_group { count: 4 rate_limiter { resources { name: "licence" count: 1 } } }'
+    configs = {"both": build_ensemble("a: IN -> t", "b: t -> OUT"), "a": PLAIN, "b": parse_config(limiter)}
+    times = measure(configs, both=build_times(total=50), a=build_times(queue=28, infer=2), b=build_times(infer=10))
+    found = find_bottleneck(times, configs)
+    assert found is not None
+    assert (found.kind, found.step) == ("queue", "a")  # b waits for nothing
+    times = measure(
+        configs, both=build_times(total=50), a=build_times(queue=28, infer=2), b=build_times(queue=8, infer=10)
+    )
+    found = find_bottleneck(times, configs)
+    assert found is not None
+    assert (found.kind, found.step) == ("rate_limiter", "b")
+    assert "a waits 28.0 ms behind them" in found.sentence

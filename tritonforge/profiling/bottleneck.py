@@ -36,6 +36,8 @@ Kind: TypeAlias = Literal[
 _BUSY: Final = 0.7
 #: A part that is this share of a step's time decides its kind.
 _MAJOR: Final = 0.5
+#: A part below this share of a step's time explains nothing.
+_SOME: Final = 0.1
 #: An execution that takes this many times its time without load, for the same batch size, has contention.
 _SLOWER: Final = 1.6
 #: Executions that a mean needs to be compared.
@@ -95,11 +97,13 @@ def find_bottleneck(
         return _describe_transfer(times, transfer, total)
     if times.overhead > step.total:
         return _describe_overhead(times, total)
+    held = None
     if _is_idle(step) and (limited := _find_limited_step(times, configs)) is not None:
-        step = limited
+        step, held = limited, step
     alone = baseline.find_step(step.name) if baseline is not None else None
     callers = find_callers(times, configs)
-    return _Diagnosis(step, configs[step.model], total, alone, callers.get(step.name, ())).describe()
+    diagnosis = _Diagnosis(step, configs[step.model], total, alone=alone, called=callers.get(step.name, ()), held=held)
+    return diagnosis.describe()
 
 
 def find_callers(times: RequestTime, configs: Mapping[str, Any]) -> Mapping[str, Sequence[CalledModel]]:
@@ -139,7 +143,11 @@ def _find_limited_step(times: RequestTime, configs: Mapping[str, Any]) -> StepTi
     Triton gives resources in the order of its queue: an instance that waits for its own holds back those of all other
     models behind it, which need none (core/src/rate_limiter.cc, AttemptAllocation).
     """
-    limited = [step for step in times.critical_path if _list_resources(configs[step.model])]
+    limited = [
+        step
+        for step in times.critical_path
+        if _list_resources(configs[step.model]) and step.queue >= _SOME * step.total
+    ]
     return limited[0] if len(limited) == 1 else None
 
 
@@ -148,23 +156,31 @@ def _list_resources(config: Any) -> list[str]:
 
 
 class _Diagnosis:
-    """Finds the kind of a step's bottleneck and words it."""
+    """Finds the kind of a step's bottleneck and words it; the rate limiter holds ``held`` back for the step."""
 
     def __init__(
-        self, step: StepTime, config: Any, total: float, alone: StepTime | None, called: Sequence[CalledModel]
+        self,
+        step: StepTime,
+        config: Any,
+        total: float,
+        *,
+        alone: StepTime | None,
+        called: Sequence[CalledModel],
+        held: StepTime | None,
     ) -> None:
         self._step = step
         self._config = config
         self._total = total
         self._alone = alone
         self._called = called
+        self._held = held if held is not step else None
 
     def describe(self) -> Bottleneck:
         """Return the bottleneck."""
         step = self._step
         is_waiting = step.queue >= _MAJOR * step.total
         slowdown = self._compute_slowdown()
-        is_limited = bool(_list_resources(self._config)) and step.queue > 0
+        is_limited = bool(_list_resources(self._config)) and step.queue >= _SOME * step.total
         if (is_waiting or is_limited) and step.utilization < _BUSY and (idle := self._describe_idle()) is not None:
             return idle
         if self._is_waiting_for_calls():
@@ -180,7 +196,7 @@ class _Diagnosis:
         return self._build(
             "compute",
             f"{_ms(step.compute_infer)} of it in its own computation",
-            [*self._advise_computation(), *(self._advise_batching() if step.queue > step.total / 10 else ())],
+            [*self._advise_computation(), *(self._advise_batching() if step.queue > _SOME * step.total else ())],
         )
 
     def _describe_idle(self) -> Bottleneck | None:
@@ -189,9 +205,10 @@ class _Diagnosis:
         waits = f"{_ms(step.queue)} of it in the queue, while its {_instances(step)} busy {step.utilization:.0%} of the"
         if resources := _list_resources(config):
             names = ", ".join(resources)
+            behind = f"; {self._held.name} waits {_ms(self._held.queue)} behind them" if self._held else ""
             return self._build(
                 "rate_limiter",
-                f"{waits} time: the rate limiter holds instances back until they get {names}",
+                f"{waits} time: the rate limiter holds instances back until they get {names}{behind}",
                 ["request fewer resources (rate_limiter), or give the server more (--rate-limit-resource)"],
             )
         if config.HasField("sequence_batching"):
