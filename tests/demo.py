@@ -54,20 +54,20 @@ def served(repository: str, *options: str) -> Iterator[str]:
     ports = dict(zip(("sagemaker", "http", "grpc", "metrics"), free_ports(4), strict=True))
     arguments = ["serve", repository, *(f"--{name}-port={port}" for name, port in ports.items()), *options]
     console.print(f"[bold]$ tritonforge {shlex.join(arguments)} &[/bold]")
-    process = subprocess.Popen([TRITONFORGE, *arguments], cwd=ROOT)
+    process = subprocess.Popen([TRITONFORGE, *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     try:
-        url = f"http://127.0.0.1:{ports['sagemaker']}"
-        with Client(url, front_end="sagemaker") as client:
-            while not _is_ready(client):
-                if process.poll() is not None:
-                    raise SystemExit(process.returncode)
-                time.sleep(0.2)
-        time.sleep(0.5)  # serve prints its table once the server is ready
-        yield url
+        assert process.stdout is not None
+        for line in process.stdout:  # serve prints its table once the server is ready
+            console.print(line, end="", markup=False)
+            if line.startswith("backends"):
+                break
+        else:
+            raise SystemExit(process.wait())
+        yield f"http://127.0.0.1:{ports['sagemaker']}"
         console.print("[bold]$ kill -INT %1[/bold]")
     finally:
         process.send_signal(signal.SIGINT)
-        process.wait()
+        process.communicate()
 
 
 @contextmanager
@@ -97,15 +97,6 @@ def free_ports(count: int) -> list[int]:
     for free in sockets:
         free.close()
     return ports
-
-
-def _is_ready(client: Client) -> bool:
-    from tritonforge.errors import ConnectError
-
-    try:
-        return client.ready()
-    except ConnectError:
-        return False
 
 
 def photographs() -> list[str]:
@@ -233,10 +224,10 @@ def main() -> None:
     files = [str(IMAGES / f"digit-{labels[index]}-{index}.png") for index in range(3)]
     page = "build/demo/profile.html"
     run("profile", "build/digits", *files, "--concurrency", "1,8", "--max-time", "5", "--html", page)
-    say("the console: its address is in the last line of the table")
+    say("the console: open its address in a browser, and drop an image on the page")
     with served("build/digits", "--ui", "--samples", "repos/digits/tests"):
         if sys.stdout.isatty():
-            say("open the address in a browser; Ctrl-C ends the demo")
+            say("Ctrl-C ends the demo")
             with suppress(KeyboardInterrupt):
                 signal.pause()
     console.print(f"\n[green]done in {time.monotonic() - began:.0f} s; the servers are stopped[/green]")

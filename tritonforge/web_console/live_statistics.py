@@ -17,12 +17,13 @@ Document = dict[str, Any]
 
 #: Seconds between two readings, however many pages there are; readings and points that are kept.
 _INTERVAL: Final = 0.9
-_READINGS: Final = 4
+_READINGS: Final = 11
 _POINTS: Final = 180
 #: Seconds after which a reading is too old to be compared with: no page was open.
 _PAUSE: Final = 10.0
-#: Requests that a sentence about the bottleneck needs.
-_ENOUGH: Final = 5
+#: Requests that a sentence about the bottleneck needs, and those with which no older reading is used.
+_ENOUGH: Final = 2
+_MANY: Final = 20
 
 
 class LiveStatistics:
@@ -63,8 +64,12 @@ class LiveStatistics:
         self._readings.append((now, reading))
 
     def describe(self, model: str) -> Document:
-        """Return the figures of a model: its ``steps`` since the oldest reading, ``bottleneck`` and ``history``."""
-        (began, before), (ended, after) = self._readings[0], self._readings[-1]
+        """Return the figures of a model: its ``steps``, ``bottleneck`` and ``history``.
+
+        They are of the last 2 seconds if the model got many requests, else of up to 10 seconds.
+        """
+        ended, after = self._readings[-1]
+        began, before = self._choose_reading(model)
         seconds = ended - began
         document: Document = {"seconds": seconds, "history": list(self._points[model]), "interval": _INTERVAL}
         if seconds <= 0:
@@ -79,6 +84,17 @@ class LiveStatistics:
             "steps": [_describe_step(step, seconds) for step in times.steps],
             "bottleneck": _describe_bottleneck(times, self._configs),
         }
+
+    def _choose_reading(self, model: str) -> tuple[float, ServerStatistics]:
+        """Return the reading that the last one is compared with."""
+        last = _count_requests(self._readings[-1][1], model)
+        older = list(self._readings)[-3::-1]
+        enough = (reading for reading in older if last - _count_requests(reading[1], model) >= _MANY)
+        return next(enough, self._readings[0])
+
+
+def _count_requests(statistics: ServerStatistics, model: str) -> int:
+    return sum(entry.requests for (name, _), entry in statistics.items() if name == model)
 
 
 def _describe_step(step: StepTime, seconds: float) -> Document:

@@ -62,9 +62,8 @@ export function summarize(result) {
   for (const name of Object.values(last?.outputs ?? {})) {
     const view = result.tensors[name];
     if (view?.form === "scores") {
-      const best = view.rows[0][0];
-      const share = view.is_probability ? ` ${(100 * best.value).toFixed(1)} %` : "";
-      return `${best.label || `[${best.index}]`}${share}`;
+      const more = view.shape.length > 1 && view.shape[0] > view.rows.length ? ", …" : "";
+      return view.rows.map(([best]) => `${best.label || `[${best.index}]`}${view.is_probability ? ` ${(100 * best.value).toFixed(1)} %` : ""}`).join(", ") + more;
     }
     if (view?.form === "text" && view.texts[0]) return view.texts[0].slice(0, 60);
   }
