@@ -124,17 +124,18 @@ def test_a_corrupt_image_has_its_error_at_the_step_that_refused_it(browser: Any,
         assert refused.evaluate("node => node === document.activeElement")
 
 
-@pytest.mark.parametrize("width", [320, 360, 700, 1920])
-def test_the_page_fits_the_width_of_its_window(browser: Any, console: ConsoleServer, width: int) -> None:
-    with open_page(browser, console.url, width=width) as page:
+def test_the_page_fits_the_width_of_its_window(browser: Any, console: ConsoleServer) -> None:
+    with open_page(browser, console.url) as page:
         send(page, "seven")
-        assert page.evaluate("document.documentElement.scrollWidth") == width
-        small = page.evaluate(
-            """[...document.querySelectorAll("button:enabled, select:enabled, #drop")]
-               .filter((node) => node.checkVisibility()).map((node) => node.getBoundingClientRect())
-               .filter((box) => Math.min(box.width, box.height) < 24).length"""
-        )
-        assert small == 0  # WCAG 2.2, 2.5.8: targets of at least 24 pixels
+        for width in (320, 360, 700, 1920):
+            page.set_viewport_size({"width": width, "height": 780})
+            assert page.evaluate("document.documentElement.scrollWidth") == width
+            small = page.evaluate(
+                """[...document.querySelectorAll("button:enabled, select:enabled, #drop")]
+                   .filter((node) => node.checkVisibility()).map((node) => node.getBoundingClientRect())
+                   .filter((box) => Math.min(box.width, box.height) < 24).length"""
+            )
+            assert small == 0  # WCAG 2.2, 2.5.8: targets of at least 24 pixels
 
 
 def test_everything_is_reached_with_the_keyboard(browser: Any, console: ConsoleServer) -> None:
