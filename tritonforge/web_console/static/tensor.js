@@ -66,7 +66,9 @@ function renderForm(name, view) {
       scale ? element("p", { class: "muted small", text: `${view.images[0].width} × ${view.images[0].height}; ${scale}` }) : null,
     ];
   }
-  if (view.form === "scores") return view.rows.map((row) => bars(row, view));
+  if (view.form === "scores") {
+    return view.rows.flatMap((row, index) => [view.rows.length > 1 ? element("p", { class: "muted small", text: `entry ${index} of the batch` }) : null, bars(row, view)]);
+  }
   if (view.form === "text") {
     const last = view.texts.findLastIndex(Boolean) + 1;
     const total = view.shape.reduce((product, length) => product * length, 1);
