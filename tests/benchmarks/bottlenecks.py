@@ -1,10 +1,8 @@
-"""`make bottlenecks`: repositories with a planted bottleneck, each on a server of its own; profile and watch name the
-step of each one.
+"""`make bottlenecks`: repositories with a planted bottleneck on servers of their own; profile and watch name the step.
 
 A case is right if the step and the kind are those of `tests.support.bottleneck_repositories`. What watch reads during
 the profile must name the step too; it has no client, so that a case outside of the server (``transfer``) is not one of
-its cases. About 15 s for a case;
-written to build/bottlenecks.json. Arguments are names of cases.
+its cases. About 15 s for a case; written to build/bottlenecks.json. Arguments are names of cases.
 """
 
 from __future__ import annotations
