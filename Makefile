@@ -5,7 +5,7 @@ BIN := .venv/bin
 # The tests start hundreds of Python programs: where byte code may not be kept, each one compiles all that it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo test test-all test-fast test-core test-torch test-kubernetes coverage lint docs package bench borders mutants watch-soak clean
+.PHONY: setup demo test test-all test-fast test-core test-torch test-kubernetes coverage lint docs package bench borders mutants tune-grids watch-soak clean
 
 setup: .venv/installed
 
@@ -123,6 +123,12 @@ mutants: setup
 MINUTES ?= 30
 watch-soak: setup
 	@$(BIN)/python -m tests.benchmarks.watch_soak $(MINUTES)
+
+# Exhaustive grids of three repositories on this machine (about 40 minutes), and a search in a tenth of their trials.
+tune-grids: setup
+	@$(BIN)/python -m tests.benchmarks.tune_grids record
+	@$(BIN)/python -m tests.benchmarks.tune_grids simulate
+	@$(BIN)/python -m tests.benchmarks.tune_grids real
 
 clean:
 	rm -rf .venv build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -25,8 +25,8 @@ def test_throughput_counts_within_the_limit() -> None:
 def test_latency_counts_while_the_server_keeps_up() -> None:
     objective = Objective(goal="latency", rate=100)
     assert objective.score(measure(99, 5)) > objective.score(measure(99, 6))
-    assert objective.is_met(measure(96, 5))
-    assert not objective.is_met(measure(90, 5))
+    assert objective.is_met(measure(80, 5))
+    assert not objective.is_met(measure(70, 5))
     assert objective.score(measure(50, 5)) < objective.score(measure(99, 6))
 
 
