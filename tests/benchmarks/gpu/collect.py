@@ -55,9 +55,10 @@ def download_wheels(folder: Path, *, python: str) -> None:
     pip = [sys.executable, "-m", "pip"]
     subprocess.run([*pip, "wheel", "--no-deps", "--wheel-dir", folder, ROOT], check=True)
     (wheel,) = folder.glob("tritonforge-*.whl")
-    target = ["--only-binary=:all:", "--python-version", python, "--platform", "manylinux_2_35_x86_64"]
-    target += [word for tag in ("2_34", "2_28", "2_27", "2_17", "2_12", "2_5") for word in
-               ("--platform", f"manylinux_{tag}_x86_64")] + ["--platform", "manylinux2014_x86_64"]  # fmt: skip
+    glibc = [f"manylinux_{version}_x86_64" for version in ("2_35", "2_34", "2_28", "2_27", "2_17", "2_12", "2_5")]
+    platforms = ["linux_x86_64", *glibc, "manylinux2014_x86_64", "manylinux2010_x86_64", "manylinux1_x86_64"]
+    target = ["--only-binary=:all:", "--python-version", python]
+    target += [word for tag in platforms for word in ("--platform", tag)]
     command = [*pip, "download", "--dest", folder, *target, f"{wheel}[server,dali]", "pip", *REQUIREMENTS]
     subprocess.run(command, check=True)
 
