@@ -50,10 +50,13 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def read_files(folder: Path) -> dict[str, object]:
-    """Return the files of a repository by path; a configuration as its message, with the name that Triton fills in."""
+    """Return the files of a repository by path; a configuration as its message, with the name that Triton fills in.
+
+    A .gitkeep has no content here: builds write a line into it.
+    """
     files: dict[str, object] = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.name != ".tritonforge.json"):
-        files[path.relative_to(folder).as_posix()] = path.read_bytes()
+        files[path.relative_to(folder).as_posix()] = b"" if path.name == ".gitkeep" else path.read_bytes()
         if path.name == "config.pbtxt":
             config = parse_config(path.read_text())
             config.name = config.name or path.parent.name  # type: ignore[attr-defined]  # protobuf's classes
