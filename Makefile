@@ -5,7 +5,7 @@ BIN := .venv/bin
 # The tests start hundreds of Python programs: where byte code may not be kept, each one compiles all that it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo test test-all test-fast test-core test-torch test-kubernetes coverage lint docs package bench borders mutants tune-grids watch-soak clean
+.PHONY: setup demo test test-all test-fast test-core test-torch test-kubernetes coverage lint docs site package bench borders mutants tune-grids watch-soak clean
 
 setup: .venv/installed
 
@@ -79,6 +79,15 @@ coverage: setup
 # docs/commands.md, from the commands themselves.
 docs: setup
 	@$(BIN)/python -m tests.support.command_lines
+
+# The documentation in build/site, from docs/, the rules, the commands and the docstrings; warnings and broken links fail.
+.venv/site: pyproject.toml
+	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[client,docs]'
+	@touch $@
+
+site: .venv/site
+	@$(BIN)/python -m tests.support.site
 
 # The sdist and the wheels in build/package, and what a user does with them, in clean environments.
 .venv/package/installed: pyproject.toml

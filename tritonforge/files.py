@@ -32,6 +32,7 @@ __all__ = [
     "Readable",
     "cache_directory",
     "describe_error",
+    "documentation_address",
     "get_user_id",
     "hash_file",
     "hash_stream",
@@ -231,6 +232,12 @@ def lock_file(file: IO[Any] | int) -> None:
 def get_user_id() -> int:
     """Return the number of the user, which owns what this process writes; 0 on Windows, where each file has 0."""
     return os.geteuid() if hasattr(os, "geteuid") else 0
+
+
+def documentation_address() -> str:
+    """Return the address of the documentation site, ``TRITONFORGE_DOCS_URL``; empty if it is not set or not http(s)."""
+    address = os.environ.get("TRITONFORGE_DOCS_URL", "")
+    return address if address.startswith(("http://", "https://")) and address.isprintable() else ""
 
 
 def cache_directory() -> Path:

@@ -22,6 +22,7 @@ from tritonforge import __version__
 from tritonforge.escaping import escape_github_data, escape_github_property, escape_line, escape_uri, escape_xml
 from tritonforge.validation.findings import Finding, Verdict, verdict
 from tritonforge.validation.registry import load_rules
+from tritonforge.validation.rule_page import locate_page
 
 if TYPE_CHECKING:
     from tritonforge.validation.loaded_config import LoadedConfig
@@ -63,6 +64,7 @@ class RepositoryReport:
     ``server`` is the real server's verdict, None if it was not run. ``is_tfs_package`` marks a package for SageMaker's
     TensorFlow Serving containers. ``select`` and ``ignore`` are codes or their first characters: which findings a
     report shows. They do not change the verdict. ``configs`` are the configurations of --show-config, by model.
+    ``documentation`` is the address of the documentation site, empty without one.
     """
 
     repository: str
@@ -74,6 +76,7 @@ class RepositoryReport:
     select: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
     configs: Mapping[str, LoadedConfig] | None = None
+    documentation: str = ""
 
     @property
     def verdict(self) -> Verdict:
@@ -212,7 +215,12 @@ def _render_json(reports: Sequence[RepositoryReport]) -> str:
 def _render_sarif(reports: Sequence[RepositoryReport]) -> str:
     """Render SARIF 2.1.0 (OASIS), which code-scanning services read: one run with the rules that have findings."""
     codes = sorted({finding.code for report in reports for finding in report.shown})
-    driver = {"name": "tritonforge", "semanticVersion": __version__, "rules": [_sarif_rule(code) for code in codes]}
+    site = next((report.documentation for report in reports), "")
+    driver = {
+        "name": "tritonforge",
+        "semanticVersion": __version__,
+        "rules": [_sarif_rule(code, site) for code in codes],
+    }
     run = {
         "tool": {"driver": driver},
         "columnKind": "unicodeCodePoints",
@@ -230,9 +238,10 @@ def _render_sarif(reports: Sequence[RepositoryReport]) -> str:
     return json.dumps({"$schema": schema, "version": "2.1.0", "runs": [run]}, indent=2)
 
 
-def _sarif_rule(code: str) -> dict[str, Any]:
+def _sarif_rule(code: str, site: str) -> dict[str, Any]:
     rule = load_rules()[code]
     return {
+        **({"helpUri": locate_page(code, site)} if site else {}),
         "id": code,
         "shortDescription": {"text": rule.sentence},
         "fullDescription": {"text": rule.why},

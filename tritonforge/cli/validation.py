@@ -15,6 +15,7 @@ from tritonforge.cli.command import Command
 from tritonforge.cli.options import EXISTING_PATH, OUTPUT, format_option, json_option, name_value_option, option
 from tritonforge.cli.printing import echo, echo_json
 from tritonforge.cli.reports import FORMATS, RepositoryReport, ServerVerdict, render_configs
+from tritonforge.files import documentation_address
 from tritonforge.triton.changes import REFERENCE, list_changes
 from tritonforge.triton.targets import Target, list_versions
 from tritonforge.validation.context import Options
@@ -22,20 +23,12 @@ from tritonforge.validation.findings import Finding, ValidationReport, verdict
 from tritonforge.validation.registry import Rule, load_rules
 from tritonforge.validation.report import run
 from tritonforge.validation.result_cache import ResultCache
+from tritonforge.validation.rule_page import REFUSERS, escape_prose, list_rule_changes, locate_page
 
 if TYPE_CHECKING:
     from tritonforge.validation.loaded_config import LoadedConfig
 
 __all__ = ["compare_with_server", "explain", "render_rule_table", "select_core_findings", "validate"]
-
-_REFUSED: Final = {
-    "triton": "Triton refuses it",
-    "sagemaker": "SageMaker refuses it",
-    "kserve": "KServe refuses it",
-    "tritonforge": "tritonforge refuses it",
-    "tfs": "SageMaker's TensorFlow Serving container refuses it",
-    None: "nothing refuses it",
-}
 
 _DEPENDS: Final = re.compile(r"^ensemble '[^']*' depends on '(?P<step>[^']*)'")
 
@@ -152,6 +145,7 @@ def validate(
             select=selected,
             ignore=ignored,
             configs=_read_configs(repository, options) if show_config and not result.is_tfs_package else None,
+            documentation=documentation_address(),
         )
         is_refused |= report.is_refused or (strict and bool(result.findings))
         is_refused |= server is not None and (server.loads is False or bool(server.differences))
@@ -298,26 +292,26 @@ def explain(code: str | None, table: bool, as_json: bool) -> int:
     if as_json:
         echo_json(_to_json(rule))
         return 0
-    click.secho(f"{rule.code}  {rule.severity}, {_REFUSED[rule.refused_by]}", bold=True)
+    click.secho(f"{rule.code}  {rule.severity}, {REFUSERS[rule.refused_by]}", bold=True)
     echo(f"\n  {rule.sentence}\n\n{rule.why}\n")
     for heading, example in (("invalid", rule.bad), ("valid", rule.good)):
         click.secho(f"{heading}:", bold=True)
         echo("".join(f"    {line}\n" for line in example.strip("\n").splitlines()))
     echo(f"source: {rule.source}")
-    for change in list_changes():
-        if rule.code in change.rules:
-            since, until = change.first or "the first release", change.last or "the newest"
-            echo(f"releases {since} to {until}: {change.text}")
+    for sentence in list_rule_changes(rule.code):
+        echo(sentence)
+    if site := documentation_address():
+        echo(f"page: {locate_page(rule.code, site)}")
     return 0
 
 
 def _to_json(rule: Rule) -> dict[str, Any]:
     names = ("code", "severity", "refused_by", "sentence", "why", "bad", "good", "source")
-    return {name: getattr(rule, name) for name in names}
+    return {**{name: getattr(rule, name) for name in names}, "page": locate_page(rule.code, documentation_address())}
 
 
-def render_rule_table() -> str:
-    """Return every rule as Markdown: the content of docs/rules.md."""
+def render_rule_table(*, has_pages: bool = False) -> str:
+    """Return every rule as Markdown: the content of docs/rules.md, with links to the rules' pages if there are any."""
     lines = [
         "# The rules of `tritonforge validate`",
         "",
@@ -330,8 +324,9 @@ def render_rule_table() -> str:
         "|---|---|---|---|",
     ]
     for rule in load_rules().values():
-        cells = (rule.code, rule.refused_by or "", rule.sentence, rule.source)
-        lines.append("| " + " | ".join(_escape_cell(cell) for cell in cells) + " |")
+        name = f"[{rule.code}](rules/{rule.code}.md)" if has_pages else rule.code
+        cells = (rule.refused_by or "", rule.sentence, rule.source)
+        lines.append("| " + " | ".join((name, *(_escape_cell(cell) for cell in cells))) + " |")
     lines += [
         "",
         "## What changed between releases of Triton",
@@ -348,4 +343,4 @@ def render_rule_table() -> str:
 
 
 def _escape_cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+    return escape_prose(" ".join(text.split())).replace("|", "\\|")

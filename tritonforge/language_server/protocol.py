@@ -13,7 +13,7 @@ from tritonforge.language_server.completion import Completion, CompletionKind
 from tritonforge.language_server.hover import Hover
 from tritonforge.language_server.placement import Fix
 from tritonforge.language_server.positions import Span, TextIndex
-from tritonforge.language_server.rule_pages import write_page
+from tritonforge.language_server.rule_pages import find_page
 from tritonforge.language_server.symbols import Symbol
 from tritonforge.validation.findings import Finding
 
@@ -45,13 +45,13 @@ def to_range(index: TextIndex, span: Span) -> types.Range:
 
 def to_diagnostic(finding: Finding, index: TextIndex, span: Span, *, is_moved: bool = False) -> types.Diagnostic:
     """Return a finding as a diagnostic; one that is shown in another file begins with its own path."""
-    page = write_page(finding.code)
+    page = find_page(finding.code)
     words = (f"{finding.path}: {finding.message}" if is_moved and finding.path else finding.message, finding.help)
     return types.Diagnostic(
         range=to_range(index, span),
         severity=types.DiagnosticSeverity.Error if finding.severity == "error" else types.DiagnosticSeverity.Warning,
         code=finding.code,
-        code_description=types.CodeDescription(page.as_uri()) if page is not None else None,
+        code_description=types.CodeDescription(page) if page is not None else None,
         source=_SOURCE,
         message="\n".join(escape_line(text) for text in words if text),
     )

@@ -1,4 +1,4 @@
-"""The page of a rule, to which the code of a diagnostic links: a file in the user's cache, read without a network."""
+"""The page of a rule, to which the code of a diagnostic links: on the site, or a file in the user's cache."""
 
 from __future__ import annotations
 
@@ -8,19 +8,22 @@ from pathlib import Path
 
 from tritonforge import __version__
 from tritonforge.errors import ArtifactError
-from tritonforge.files import cache_directory, write_file
-from tritonforge.validation.registry import Rule, load_rules
+from tritonforge.files import cache_directory, documentation_address, write_file
+from tritonforge.validation.registry import load_rules
+from tritonforge.validation.rule_page import build_page, locate_page
 
-__all__ = ["build_page", "write_page"]
+__all__ = ["find_page", "write_page"]
 
 
-def build_page(rule: Rule) -> str:
-    """Return what `tritonforge explain` prints, as Markdown."""
-    examples = "".join(
-        f"\n## {heading}\n\n```\n{example.strip()}\n```\n"
-        for heading, example in (("Invalid", rule.bad), ("Valid", rule.good))
-    )
-    return f"# {rule.code}\n\n{rule.sentence}\n\n{rule.why}\n{examples}\nSource: {rule.source}\n"
+def find_page(code: str) -> str | None:
+    """Return the address of a rule's page: on the documentation site that is set, else of a file in the cache."""
+    if code not in load_rules():
+        return None
+    site = documentation_address()
+    if site:
+        return locate_page(code, site)
+    page = write_page(code)
+    return page.as_uri() if page is not None else None
 
 
 @cache

@@ -1,0 +1,168 @@
+"""The code, commands and links of the README and the documentation are run, parsed or followed."""
+
+import ast
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.checkout import ROOT, run_tritonforge
+from tests.support.command import tritonforge
+from tests.support.command_lines import parse_example
+from tests.support.site import write_sources
+from tritonforge import TYPE_FP32, Dali, Input, Output, Tensor
+from tritonforge.errors import DefinitionError
+from tritonforge.repository.definition.loading import load
+from tritonforge.repository.resolve import BuiltArtifact, resolve
+from tritonforge.validation.registry import load_rules
+from tritonforge.validation.rule_page import locate_page
+
+README = (ROOT / "README.md").read_text()
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+#: What pages call besides tritonforge.
+# fmt: off
+PROGRAMS = {".", "aws", "cd", "code", "cp", "curl", "echo", "export", "git", "helm", "kill", "make", "npm", "npx",
+            "pip", "printf", "python", "python3", "sed"}
+# fmt: on
+
+
+def blocks(language: str, text: str = README) -> list[str]:
+    """The fenced blocks of one language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
+
+
+def list_commands(text: str) -> list[str]:
+    """The lines of console blocks that a user types; a backslash continues a line."""
+    whole = [block.replace("\\\n", " ") for block in blocks("console", text)]
+    return [line[2:] for block in whole for line in block.splitlines() if line.startswith("$ ")]
+
+
+def list_anchors(text: str) -> list[str]:
+    """The anchors of the headings, as GitHub and the site name them."""
+    headings = re.findall(
+        r"^#+ (.*)$", re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE), flags=re.MULTILINE
+    )
+    return [re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings]
+
+
+def test_the_definition_is_one_and_its_wiring_error_is_word_for_word() -> None:
+    """The first Python block defines what it says, and the error shown is the one raised."""
+    defined: dict[str, Any] = {}
+    exec(compile(blocks("python")[0], "README.md", "exec"), defined)
+    assert [wire.model.name for wire in defined["classify"].steps] == ["decode", "inception"]
+    smaller = Dali(
+        "decode", max_batch_size=64, input=[Input("jpeg")], output=[Output("pixels", TYPE_FP32, [224, 224, 3])]
+    )
+    with pytest.raises(DefinitionError) as raised:
+        defined["inception"](smaller(Tensor("INPUT")))
+    assert f"DefinitionError: {raised.value}" in " ".join(blocks("text")[0].split())
+
+
+def test_the_deployment_is_one() -> None:
+    """The Python block of a deployment makes it."""
+    page = (ROOT / "docs" / "sagemaker.md").read_text()
+    (block,) = (block for block in blocks("python", page) if "import Deployment" in block)
+    defined: dict[str, Any] = {}
+    exec(compile(block, "sagemaker.md", "exec"), defined)
+    assert defined["deployment"].name == "digits"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_command_of_a_page_exists(page: Path) -> None:
+    """The command line parses `$ tritonforge ...`, `$ make ...` names a target, and a few other programs are listed."""
+    targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+    for line in list_commands(page.read_text()):
+        if "tritonforge " in line and not line.startswith(("git ", "pip ", "cd ")):
+            parse_example(line.removesuffix(" &").split("  #")[0])
+            continue
+        program, *arguments = shlex.split(line, comments=True)
+        assert program in PROGRAMS, line
+        if program == "make":
+            assert next(argument for argument in arguments if "=" not in argument) in targets, line
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_python_of_a_page_compiles_and_its_imports_work(page: Path) -> None:
+    for block in blocks("python", page.read_text()):
+        for node in ast.parse(block).body:
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("tritonforge"):
+                exec(compile(ast.Module([node], []), page.name, "exec"), {})
+
+
+@pytest.mark.parametrize("command", ["tritonforge graph repos/digits/definition.py"])
+def test_a_page_shows_the_output_of_a_command(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    texts = [block for page in PAGES for block in blocks("console", page.read_text())]
+    shown = [text.partition("\n")[2] for text in texts if text.startswith(f"$ {command}\n")]
+    assert shown
+    assert {tritonforge(*command.split()[1:]).stdout} == set(shown)
+
+
+def test_links_between_pages_lead_to_files_and_headings() -> None:
+    """On GitHub: relative to the page's own directory. `make site` checks the same on the site."""
+    anchors = {page: set(list_anchors(page.read_text())) for page in PAGES}
+    for page in PAGES:
+        text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+        links = re.findall(r"\]\(([^)\s]+)\)|(?:src|srcset|href)=\"([^\"]+)\"", text)
+        for link in (first or second for first, second in links):
+            if link.startswith(("http://", "https://")):
+                continue
+            path, _, anchor = link.partition("#")
+            target = (page.parent / path).resolve() if path else page
+            assert target.exists(), f"{page.name}: {link}"
+            assert not anchor or anchor in anchors[target], f"{page.name}: {link}"
+
+
+def test_every_page_is_in_the_navigation_of_the_site() -> None:
+    listed = set(re.findall(r": (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(), flags=re.MULTILINE))
+    assert listed == {path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")}
+
+
+def test_the_site_has_a_page_for_every_rule(tmp_path: Path) -> None:
+    write_sources(tmp_path / "source")
+    table = (tmp_path / "source" / "rules.md").read_text()
+    for code, rule in load_rules().items():
+        page = locate_page(code).replace(".html", ".md")
+        assert f"]({page})" in table
+        assert rule.sentence in (tmp_path / "source" / page).read_text()
+
+
+def built_files() -> list[str]:
+    """The paths in the transcript of `tritonforge build repos/inception_v3`."""
+    transcript = next(block for block in blocks("console") if "tritonforge build repos/inception_v3" in block)
+    return re.findall(r"^  (\S+/\S+)  [\d.]+ k?M?B$", transcript, flags=re.MULTILINE)
+
+
+def test_the_build_transcript_lists_the_files_of_the_definition() -> None:
+    """Each path in the transcript is in the repository that the definition describes, and no other."""
+    names = {"dali": "model.dali", "inception_graphdef": "model.graphdef"}
+    files = resolve(load(ROOT / "repos/inception_v3/definition.py").models).files
+    assert built_files() == sorted(
+        f"{path}/{names[source.model.name]}" if isinstance(source, BuiltArtifact) else path
+        for path, source in files.items()
+    )
+
+
+# The graph takes long to build; the test above compares the same paths with the definition.
+@pytest.mark.long
+@pytest.mark.framework
+def test_the_build_transcript_lists_the_files_that_are_built(inception: Path) -> None:
+    """Each path in the transcript is in the built repository, and no other."""
+    assert built_files() == sorted(
+        path.relative_to(inception).as_posix()
+        for path in inception.rglob("*")
+        if path.is_file() and path.parent != inception
+    )
+
+
+@pytest.mark.process
+def test_the_exit_codes_are_documented_in_both_places() -> None:
+    """docs/commands.md and `--help` name the same codes."""
+    help_ = run_tritonforge("--help").stdout
+    reference = (ROOT / "docs" / "commands.md").read_text()
+    for code in ("0", "1", "2", "130"):
+        assert f"| {code} |" in reference
+        assert f" {code} " in help_
