@@ -25,23 +25,29 @@ __all__ = ["ROOT", "SITE", "list_broken_links", "list_remote_addresses", "write_
 ROOT = Path(__file__).parents[2]
 SOURCE, SITE = ROOT / "build" / "site-source", ROOT / "build" / "site"
 
-_OUTSIDE = re.compile(r"\[([^\]]*)\]\((\.\./[^)]*)\)")
+#: Links to what the site does not have: the rest of the repository, and the editors' extensions in docs/.
+_OUTSIDE = re.compile(r"\[[^\]]*\]\(((?:\.\./|editors/)[^)]*)\)")
 
 
 def write_sources(directory: Path) -> None:
     """Write the Markdown that the site is built from."""
     shutil.rmtree(directory, ignore_errors=True)
-    shutil.copytree(ROOT / "docs", directory)
+    shutil.copytree(ROOT / "docs", directory, ignore=shutil.ignore_patterns("editors"))
     for page in directory.rglob("*.md"):
         text = page.read_text(encoding="utf-8")
         if text.startswith("---\nname:"):  # the header that agents read
             text = f"# A skill for coding agents\n\n```markdown\n{text}```\n"
-        page.write_text(_OUTSIDE.sub(lambda link: f"`{link[2].removeprefix('../')}`", text), encoding="utf-8")
+        page.write_text(_OUTSIDE.sub(_name_file, text), encoding="utf-8")
     (directory / "commands.md").write_text(render_reference(), encoding="utf-8")
     (directory / "rules.md").write_text(render_rule_table(has_pages=True), encoding="utf-8")
     (directory / "rules").mkdir()
     for rule in load_rules().values():
         (directory / "rules" / f"{rule.code}.md").write_text(build_page(rule), encoding="utf-8")
+
+
+def _name_file(link: re.Match[str]) -> str:
+    path = link[1].removeprefix("../")
+    return f"`{path if path != link[1] else f'docs/{path}'}`"
 
 
 class _Page(HTMLParser):
