@@ -40,8 +40,8 @@ def kubeconfig(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     program, etcd = os.environ.get("KUBE_APISERVER"), os.environ.get("ETCD")
     if not program or not etcd:
         pytest.skip("KUBE_APISERVER and ETCD name no programs: make test-kubernetes")
-    with serve_apiserver(program, etcd, folder) as (address, token):
-        yield write_kubeconfig(folder / "config", address, token)
+    with serve_apiserver(program, etcd, folder) as (address, token, certificate):
+        yield write_kubeconfig(folder / "config", address, token, certificate)
 
 
 @pytest.fixture
@@ -249,7 +249,7 @@ def test_the_command_applies_and_reports_the_address(
     deployment = deploy()
     deployment.submit()
     controller = control(deployment, client)
-    controller.write_status(conditions=[READY], url="http://digits.example", modelStatus={"transitionStatus": ""})
+    controller.write_status(conditions=[READY], url="http://digits.example", modelStatus={"transitionStatus": "UpToDate"})
     controller.create_pod(conditions=[READY])
     command = ("deploy", str(repository), "--to", "kserve", "--image", "24.09", "--name", controller.name,
                "--storage-uri", "pvc://models/digits", "--memory", "4Gi", "--apply")  # fmt: skip

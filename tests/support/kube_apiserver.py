@@ -25,12 +25,16 @@ def find_ports(count: int) -> list[int]:
 
 
 @contextmanager
-def serve_apiserver(program: str, etcd: str, folder: Path) -> Iterator[tuple[str, str]]:
-    """Start etcd and kube-apiserver, install the CRDs; yield the server's address and a token of an administrator."""
+def serve_apiserver(program: str, etcd: str, folder: Path) -> Iterator[tuple[str, str, Path]]:
+    """Start etcd and kube-apiserver, install the CRDs; yield the address, the token of an administrator, the certificate."""
     clients, peers, secure = find_ports(3)
     (folder / "tokens").write_text(f'{_TOKEN},admin,admin,"system:masters"\n')
-    key = folder / "key.pem"
-    subprocess.run(["openssl", "genrsa", "-out", key, "2048"], check=True, capture_output=True)
+    key, certificate = folder / "key.pem", folder / "certificate.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=test", "-addext",
+         "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate],
+        check=True, capture_output=True,
+    )  # fmt: skip
     with ExitStack() as stack:
         urls = {"client": f"http://127.0.0.1:{clients}", "peer": f"http://127.0.0.1:{peers}"}
         _start(stack, folder / "etcd.log", [
@@ -41,14 +45,13 @@ def serve_apiserver(program: str, etcd: str, folder: Path) -> Iterator[tuple[str
         ])  # fmt: skip
         _start(stack, folder / "apiserver.log", [
             program, "--etcd-servers", urls["client"], "--bind-address=127.0.0.1", f"--secure-port={secure}",
-            f"--cert-dir={folder / 'certificates'}", f"--token-auth-file={folder / 'tokens'}",
+            f"--tls-cert-file={certificate}", f"--tls-private-key-file={key}", f"--token-auth-file={folder / 'tokens'}",
             "--authorization-mode=RBAC", "--disable-admission-plugins=ServiceAccount",
             "--service-account-issuer=https://kubernetes.default.svc", f"--service-account-key-file={key}",
             f"--service-account-signing-key-file={key}", "--service-cluster-ip-range=10.0.0.0/24",
         ])  # fmt: skip
         address = f"https://127.0.0.1:{secure}"
-        http = urllib3.PoolManager(cert_reqs="CERT_NONE", headers={"Authorization": f"Bearer {_TOKEN}"})
-        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+        http = urllib3.PoolManager(ca_certs=str(certificate), headers={"Authorization": f"Bearer {_TOKEN}"})
         _wait_for(http, f"{address}/readyz")
         _wait_for(http, f"{address}/api/v1/namespaces/default")
         for crd in read_crds()[KSERVE_VERSIONS[-1]]:
@@ -58,7 +61,7 @@ def serve_apiserver(program: str, etcd: str, folder: Path) -> Iterator[tuple[str
             names = crd["spec"]["names"]
             for served in crd["spec"]["versions"]:
                 _wait_for(http, f"{address}/apis/{crd['spec']['group']}/{served['name']}/{names['plural']}")
-        yield address, _TOKEN
+        yield address, _TOKEN, certificate
 
 
 def _start(stack: ExitStack, log: Path, command: list[str]) -> None:

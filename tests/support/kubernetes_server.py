@@ -187,11 +187,11 @@ def serve_stand_in() -> Iterator[tuple[str, StandIn]]:
             thread.join()
 
 
-def write_kubeconfig(path: Path, server: str, token: str = "") -> Path:
-    """Write a kubeconfig with the context ``test`` for a server on loopback."""
+def write_kubeconfig(path: Path, server: str, token: str = "", certificate: Path | None = None) -> Path:
+    """Write a kubeconfig with the context ``test`` for a server on loopback; ``certificate`` is its authority's."""
     cluster: dict[str, Any] = {"server": server}
-    if server.startswith("https"):
-        cluster["insecure-skip-tls-verify"] = True
+    if certificate is not None:
+        cluster["certificate-authority"] = str(certificate)
     document = {
         "apiVersion": "v1",
         "kind": "Config",
