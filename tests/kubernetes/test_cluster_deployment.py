@@ -249,7 +249,9 @@ def test_the_command_applies_and_reports_the_address(
     deployment = deploy()
     deployment.submit()
     controller = control(deployment, client)
-    controller.write_status(conditions=[READY], url="http://digits.example", modelStatus={"transitionStatus": "UpToDate"})
+    controller.write_status(
+        conditions=[READY], url="http://digits.example", modelStatus={"transitionStatus": "UpToDate"}
+    )
     controller.create_pod(conditions=[READY])
     command = ("deploy", str(repository), "--to", "kserve", "--image", "24.09", "--name", controller.name,
                "--storage-uri", "pvc://models/digits", "--memory", "4Gi", "--apply")  # fmt: skip

@@ -26,7 +26,7 @@ def find_ports(count: int) -> list[int]:
 
 @contextmanager
 def serve_apiserver(program: str, etcd: str, folder: Path) -> Iterator[tuple[str, str, Path]]:
-    """Start etcd and kube-apiserver, install the CRDs; yield the address, the token of an administrator, the certificate."""
+    """Start etcd and kube-apiserver, install the CRDs; yield address, token of an administrator and certificate."""
     clients, peers, secure = find_ports(3)
     (folder / "tokens").write_text(f'{_TOKEN},admin,admin,"system:masters"\n')
     key, certificate = folder / "key.pem", folder / "certificate.pem"
