@@ -26,6 +26,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 #: when the others are done.
 LONGEST_FIRST = (
     "end_to_end/test_detector_learner.py",
+    "profiling/test_bottlenecks.py",
+    "tuning/test_command.py",
     "sagemaker/transform/test_seed.py",
     "sagemaker/endpoints/test_interruption.py",
     "sagemaker/peers/test_sagemaker_sdk.py",
@@ -43,6 +45,8 @@ LONGEST_FIRST = (
     "sagemaker/peers/test_aws_cli.py",
     "sagemaker/client/test_on_emulator.py",
     "serving/tfs/test_contract.py",
+    "web_console/test_console_browser.py",
+    "cli/test_watch.py",
     "cli/test_serve_and_infer.py",
     "serving/tfs/test_server.py",
     "transform/test_interruption.py",
