@@ -60,10 +60,11 @@ def build(
     complete; what did not change is linked, not built again. ``on_progress`` is called in this thread. ``fetch_s3``
     gets an ``s3://`` address and the path to write to; by default, boto3 downloads `S3` sources.
 
-    >>> import tritonforge
-    >>> result = tritonforge.build("repos/digits", "build/digits")  # doctest: +SKIP
-    >>> result.models  # doctest: +SKIP
-    ('classify', 'decode', 'digits')
+    Examples:
+        >>> import tritonforge
+        >>> result = tritonforge.build("repos/digits", "build/digits")  # doctest: +SKIP
+        >>> result.models  # doctest: +SKIP
+        ('classify', 'decode', 'digits')
 
     Raises:
         DefinitionError: the definition contradicts itself, or ``output`` holds something that no build wrote.

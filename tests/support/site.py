@@ -42,7 +42,9 @@ def write_sources(directory: Path) -> None:
     (directory / "rules.md").write_text(render_rule_table(has_pages=True), encoding="utf-8")
     (directory / "rules").mkdir()
     for rule in load_rules().values():
-        (directory / "rules" / f"{rule.code}.md").write_text(build_page(rule), encoding="utf-8")
+        (directory / "rules" / f"{rule.code}.md").write_text(
+            f"{build_page(rule)}\n[All rules](../rules.md)\n", encoding="utf-8"
+        )
 
 
 def _name_file(link: re.Match[str]) -> str:

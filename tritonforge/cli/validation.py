@@ -320,12 +320,12 @@ def render_rule_table(*, has_pages: bool = False) -> str:
         "Dynamo, 47 shared memory), 5 DALI, 6 image, 7 packages for SageMaker's TensorFlow Serving container (tfs), 8",
         "model files. `tritonforge explain CODE` prints more.",
         "",
-        "| code | refused by | rule | source |",
-        "|---|---|---|---|",
+        "| code | refused by | rule |" if has_pages else "| code | refused by | rule | source |",
+        "|---|---|---|" if has_pages else "|---|---|---|---|",
     ]
     for rule in load_rules().values():
         name = f"[{rule.code}](rules/{rule.code}.md)" if has_pages else rule.code
-        cells = (rule.refused_by or "", rule.sentence, rule.source)
+        cells = [rule.refused_by or "", rule.sentence, *(() if has_pages else (rule.source,))]  # a page has the source
         lines.append("| " + " | ".join((name, *(_escape_cell(cell) for cell in cells))) + " |")
     lines += [
         "",

@@ -106,10 +106,11 @@ def encode_request(
     form; the default is binary where any input is. ``header_size`` pads the JSON header with spaces to a fixed number
     of bytes, so that one content type serves many requests. Raises EncodeError.
 
-    >>> import numpy as np
-    >>> payload = encode_request({"x": np.zeros((1, 2), dtype=np.float32)})
-    >>> payload.header_length, payload.size
-    (134, 142)
+    Examples:
+        >>> import numpy as np
+        >>> payload = encode_request({"x": np.zeros((1, 2), dtype=np.float32)})
+        >>> payload.header_length, payload.size
+        (134, 142)
     """
     if not isinstance(id, str) or not is_unicode(id):
         raise EncodeError(f"the request's id must be a Unicode string, found {id!r}")
@@ -233,8 +234,9 @@ def pad_batch(images: Sequence[bytes]) -> npt.NDArray[np.uint8]:
     Decoders stop at the image's own end mark (JPEG's EOI marker: ITU-T T.81, B.2.1; PNG's IEND chunk: ISO/IEC 15948,
     11.2.5), so the decoding step of the model ignores the padding.
 
-    >>> pad_batch([b"ab", b"c"]).tolist()
-    [[97, 98], [99, 0]]
+    Examples:
+        >>> pad_batch([b"ab", b"c"]).tolist()
+        [[97, 98], [99, 0]]
     """
     _check_images(images)
     batch = np.zeros((len(images), max(map(len, images))), dtype=np.uint8)

@@ -34,10 +34,12 @@ class EnsembleStep:
 class Ensemble:
     """An ensemble of models, defined by its output tensors.
 
-    >>> from tritonforge import TYPE_UINT8, Dali, Ensemble, Input, Output, Tensor
-    >>> decode = Dali("decode", input=[Input("jpeg", TYPE_UINT8, [-1])], output=[Output("rgb", TYPE_UINT8, [8, 8, 3])])
-    >>> Ensemble("show", outputs=[decode(Tensor("INPUT"), to="OUTPUT")]).output
-    (Output(name='OUTPUT', data_type='TYPE_UINT8', dims=(8, 8, 3), ...
+    Examples:
+        >>> from tritonforge import TYPE_UINT8, Dali, Ensemble, Input, Output, Tensor
+        >>> jpeg, rgb = Input("jpeg", TYPE_UINT8, [-1]), Output("rgb", TYPE_UINT8, [8, 8, 3])
+        >>> decode = Dali("decode", input=[jpeg], output=[rgb])
+        >>> Ensemble("show", outputs=[decode(Tensor("INPUT"), to="OUTPUT")]).output
+        (Output(name='OUTPUT', data_type='TYPE_UINT8', dims=(8, 8, 3), ...
 
     ``outputs`` are tensors, or a mapping that names them. ``inputs`` fixes the order of the inputs and must have them
     all; by default they come in the order in which the steps read them. ``step_order`` fixes the order of the steps, by

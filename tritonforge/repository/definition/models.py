@@ -40,8 +40,9 @@ class Model:
     source has what ``files`` places in its directory. ``override`` is protobuf text merged over everything else, for
     the fields that have no typed counterpart (``optimization`` ...).
 
-    >>> Model("trees", backend="fil", files={"1/xgboost.json": File("xgboost.json")}).versions
-    {1: None}
+    Examples:
+        >>> Model("trees", backend="fil", files={"1/xgboost.json": File("xgboost.json")}).versions
+        {1: None}
 
     A model is called on tensors of an ensemble to wire it (see `Ensemble`).
 
