@@ -11,7 +11,7 @@ import pytest
 from tests.support.checkout import ROOT, run_tritonforge
 from tests.support.command import tritonforge
 from tests.support.command_lines import parse_example
-from tests.support.site import write_sources
+from tests.support.site import list_broken_links, list_remote_addresses, write_sources
 from tritonforge import TYPE_FP32, Dali, Input, Output, Tensor
 from tritonforge.errors import DefinitionError
 from tritonforge.repository.definition.loading import load
@@ -166,3 +166,18 @@ def test_the_exit_codes_are_documented_in_both_places() -> None:
     for code in ("0", "1", "2", "130"):
         assert f"| {code} |" in reference
         assert f" {code} " in help_
+
+
+def test_the_link_check_of_the_site_reports_files_anchors_and_hosts(tmp_path: Path) -> None:
+    (tmp_path / "rules").mkdir()
+    (tmp_path / "index.html").write_text('<h1 id="top"></h1><a href="rules/E1.html#source">x</a><a href="#top">x</a>')
+    (tmp_path / "rules" / "E1.html").write_text(
+        '<a href="../index.html#nowhere">x</a><a href="E2.html">x</a><script src="https://cdn.example/x.js"></script>'
+        '<a href="https://elsewhere.example/">x</a>'
+    )
+    assert list(list_broken_links(tmp_path)) == [
+        "index.html: rules/E1.html#source: anchor not found",
+        "rules/E1.html: ../index.html#nowhere: anchor not found",
+        "rules/E1.html: E2.html: file not found",
+    ]
+    assert list_remote_addresses(tmp_path) == {"https://cdn.example/x.js"}

@@ -34,6 +34,11 @@ def list_steps() -> Iterator[tuple[str, str]]:
             yield command, shown
 
 
+def round_scores(text: str) -> str:
+    """A text with scores of four digits: the last ones differ between processors."""
+    return re.sub(r"(?<=\d\.\d{4})\d+", "", text)
+
+
 def read_until_served(server: subprocess.Popen[str]) -> str:
     """What `serve` prints until it serves; an error if it ends first."""
     assert server.stdout is not None
@@ -65,7 +70,7 @@ def test_the_tutorial_works_as_written(tmp_path: Path) -> None:
                 done = subprocess.run(
                     [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True
                 )
-                assert "green" in done.stdout
+                assert round_scores(done.stdout) in round_scores(PAGE)
                 server.send_signal(signal.SIGINT)
                 assert server.wait(60) == 0
                 continue
@@ -87,9 +92,9 @@ def test_the_tutorial_works_as_written(tmp_path: Path) -> None:
                 printed = done.stderr + done.stdout
             for written, address in addresses.items():
                 printed = printed.replace(address, written)
-            if "-q" not in command:
+            if shown:
                 assert VOLATILE.sub("~", printed) == VOLATILE.sub("~", shown), command
-                shown_ran += bool(shown)
+                shown_ran += 1
     finally:
         if server is not None:
             server.kill()
