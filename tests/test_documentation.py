@@ -76,7 +76,7 @@ def test_every_command_of_a_page_exists(page: Path) -> None:
     targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
     for line in list_commands(page.read_text()):
         if "tritonforge " in line and not line.startswith(("git ", "pip ", "cd ")):
-            parse_example(line.removesuffix(" &").split("  #")[0])
+            parse_example(line.split("  #")[0].removesuffix(" &").split(" > ")[0])
             continue
         program, *arguments = shlex.split(line, comments=True)
         assert program in PROGRAMS, line

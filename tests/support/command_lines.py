@@ -90,6 +90,11 @@ def parse_example(line: str) -> None:
         command = command.get_command(click.Context(command), arguments[0])
         arguments = arguments[1:]
     assert command is not None, line
+    # Without the values that the line leaves out, click would also accept unknown options: they are compared here.
+    names = {name for option in command.params for name in (*option.opts, *option.secondary_opts)} | {"--help", "-h"}
+    for word in arguments[: arguments.index("--") if "--" in arguments else None]:
+        if word.startswith("--") and word.partition("=")[0] not in names:
+            raise click.NoSuchOption(word)
     with command.make_context(" ".join(path), arguments, resilient_parsing=True):
         pass
 
