@@ -17,7 +17,7 @@ from tritonforge.errors import DefinitionError
 from tritonforge.repository.definition.loading import load
 from tritonforge.repository.resolve import BuiltArtifact, resolve
 from tritonforge.validation.registry import load_rules
-from tritonforge.validation.rule_page import locate_page
+from tritonforge.validation.rule_page import escape_prose, locate_page
 
 README = (ROOT / "README.md").read_text()
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -127,7 +127,7 @@ def test_the_site_has_a_page_for_every_rule(tmp_path: Path) -> None:
     for code, rule in load_rules().items():
         page = locate_page(code).replace(".html", ".md")
         assert f"]({page})" in table
-        assert rule.sentence in (tmp_path / "source" / page).read_text()
+        assert escape_prose(rule.sentence.splitlines()[-1]) in (tmp_path / "source" / page).read_text()
 
 
 def built_files() -> list[str]:

@@ -24,7 +24,7 @@ REFUSERS: Final = {
     None: "nothing refuses it",
 }
 _CODE: Final = re.compile(r"(`[^`]+`)")
-_SPECIAL: Final = re.compile(r"[\\`*\[\]]")
+_SPECIAL: Final = re.compile(r"[\\`*\[\]]|_(?=_)|(?<=_)_")
 
 
 def locate_page(code: str, site: str = "") -> str:
@@ -33,12 +33,20 @@ def locate_page(code: str, site: str = "") -> str:
 
 
 def list_rule_changes(code: str) -> list[str]:
-    """Return a sentence for each change between releases of Triton that the rule depends on."""
+    """Return a line for each change between releases of Triton that the rule depends on: releases, and what they do."""
     return [
-        f"releases {change.first or 'the first release'} to {change.last or 'the newest'}: {change.text}"
+        f"{_name_releases(change.first, change.last)}: {change.text}"
         for change in list_changes()
         if code in change.rules
     ]
+
+
+def _name_releases(first: str | None, last: str | None) -> str:
+    if first is None:
+        return f"up to {last}" if last else "all releases"
+    if last is None:
+        return f"from {first} on"
+    return f"only {first}" if first == last else f"{first} to {last}"
 
 
 def build_page(rule: Rule) -> str:
@@ -48,10 +56,11 @@ def build_page(rule: Rule) -> str:
         for heading, example in (("Invalid", rule.bad), ("Valid", rule.good))
     )
     changes = "".join(f"- {escape_prose(sentence)}\n" for sentence in list_rule_changes(rule.code))
+    sentence = escape_prose(rule.sentence).replace("\n", "  \n> ")  # two spaces: the line ends there
     releases = f"\n## Releases\n\n{changes}" if changes else ""
     return (
         f"# {rule.code}\n\n{rule.severity.capitalize()}; {REFUSERS[rule.refused_by]}.\n\n"
-        f"```text\n{rule.sentence}\n```\n\n{escape_prose(rule.why)}\n{examples}{releases}\n"
+        f"> {sentence}\n\n{escape_prose(rule.why)}\n{examples}{releases}\n"
         f"## Source\n\n{escape_prose(rule.source)}\n"
     )
 
