@@ -117,7 +117,7 @@ def test_links_between_pages_lead_to_files_and_headings() -> None:
 
 
 def test_every_page_is_in_the_navigation_of_the_site() -> None:
-    listed = set(re.findall(r": (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(), flags=re.MULTILINE))
+    listed = set(re.findall(r": (\S+\.md)$", (ROOT / "docs" / "mkdocs.yml").read_text(), flags=re.MULTILINE))
     assert listed == {page.name for page in PAGES[1:]}
 
 

@@ -32,7 +32,7 @@ _OUTSIDE = re.compile(r"\[[^\]]*\]\(((?:\.\./|editors/)[^)]*)\)")
 def write_sources(directory: Path) -> None:
     """Write the Markdown that the site is built from."""
     shutil.rmtree(directory, ignore_errors=True)
-    shutil.copytree(ROOT / "docs", directory, ignore=shutil.ignore_patterns("editors"))
+    shutil.copytree(ROOT / "docs", directory, ignore=shutil.ignore_patterns("editors", "mkdocs.yml"))
     for page in directory.rglob("*.md"):
         text = page.read_text(encoding="utf-8")
         if text.startswith("---\nname:"):  # the header that agents read
@@ -111,7 +111,9 @@ def main() -> int:
     """Build the site; return 1 if the generator warns, a link is broken or a page loads something from elsewhere."""
     write_sources(SOURCE)
     shutil.rmtree(SITE, ignore_errors=True)
-    built = subprocess.run([sys.executable, "-m", "zensical", "build", "--strict", "--clean"], cwd=ROOT, check=False)
+    shutil.copy(ROOT / "docs" / "mkdocs.yml", SOURCE.parent)
+    command = [sys.executable, "-m", "zensical", "build", "--strict", "--clean"]
+    built = subprocess.run(command, cwd=SOURCE.parent, check=False)
     if built.returncode:
         return built.returncode
     problems = [
