@@ -273,14 +273,13 @@ def test_models_that_answer_by_chance_are_not_recorded(tmp_path: Path) -> None:
     write_model(
         tmp_path / "repository",
         "dice",
-        'input { name: "x" data_type: TYPE_FP32 dims: [1] } output { name: "y" data_type: TYPE_FP32 dims: [1] }',
+        'input { name: "x" data_type: TYPE_FP32 dims: [1] } output { name: "y" data_type: TYPE_FP32 dims: [8] }',
         """
-import random
 import numpy as np
 import triton_python_backend_utils as pb_utils
 class TritonPythonModel:
     def execute(self, requests):
-        return [pb_utils.InferenceResponse([pb_utils.Tensor("y", np.array([random.random()], np.float32))])
+        return [pb_utils.InferenceResponse([pb_utils.Tensor("y", np.random.rand(8).astype(np.float32))])
                 for _ in requests]
 """,
     )

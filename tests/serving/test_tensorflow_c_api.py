@@ -1,5 +1,6 @@
 """Frozen graphs on TensorFlow's C API, beside the same graphs in a session of TensorFlow's Python."""
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,10 @@ from tritonforge.serving.backends.configuration import Configuration, parse_conf
 from tritonforge.serving.backends.requests import RequestError
 from tritonforge.serving.backends.tensorflow import c_api
 from tritonforge.serving.backends.tensorflow.model import Graph, load_graph, warm_up
+
+# The backend keeps its own process from loading Keras; other tests in this one need it.
+if sys.modules["keras"] is None:
+    del sys.modules["keras"]
 
 pytestmark = [pytest.mark.framework, pytest.mark.slow]
 
