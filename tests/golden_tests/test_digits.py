@@ -90,6 +90,7 @@ def test_a_mutant_fails_as_on_the_page_and_in_the_readme(folder: Path, tmp_path:
     assert shown[: len(readme) - 1] == readme[:-1]
 
 
+@pytest.mark.long  # as the mutant of the page, above, and those of smaller models in test_suite.py
 @pytest.mark.parametrize("mutant", OTHERS, ids=str)
 def test_a_mutant_fails_and_names_the_step(mutant: Mutant, cases: CaseDirectory, folder: Path) -> None:
     """`make mutants` has all of them, of three repositories."""
