@@ -124,7 +124,7 @@ def light() -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as folder:
         jpegs, records, out = Path(folder, "jpegs"), Path(folder, "records"), Path(folder, "out")
         make_pictures.make(jpegs, PICTURES)
-        make_pictures.make(records, PICTURES, output_format="TFRecord", files=8)
+        make_pictures.make(records, PICTURES, form="TFRecord", files=8)
         with LocalServer(repository, default_model="digits_examples") as server:
 
             def gathered() -> float:
