@@ -109,6 +109,15 @@ def test_a_running_server_is_tuned_and_left_as_it_was(tmp_path: Path, monkeypatc
     assert [configs[model].instance_group[0].count for model in ("double", "slow")] == [1, 1]
 
 
+def test_a_file_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("none")
+    result = tritonforge("tune", str(tmp_path / "notes.txt"))
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1].endswith(
+        "notes.txt is not a directory; give the folder that holds the models' folders"
+    )
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

@@ -12,7 +12,7 @@ import click
 
 from tritonforge.cli.command import Command
 from tritonforge.cli.inference_run import InferenceAnswer, InferenceRun
-from tritonforge.cli.input_arguments import read_inputs
+from tritonforge.cli.input_arguments import read_image, read_inputs
 from tritonforge.cli.options import (
     EXISTING_FILE,
     FILE,
@@ -29,7 +29,6 @@ from tritonforge.cli.output_rendering import check_destination, format_response,
 from tritonforge.cli.printing import echo, print_error
 from tritonforge.cli.terminal import escape_markup, list_names, out
 from tritonforge.errors import ConnectError, DecodeError, TritonForgeError
-from tritonforge.files import describe_error
 from tritonforge.inference.client import (
     Client,
     UnnamedModelError,
@@ -166,7 +165,7 @@ def infer(
         raise click.UsageError("--scores requests classes instead of numbers; leave it out with --top 0 and -o")
     if stream and images:
         raise click.UsageError("--stream takes tensors (--input NAME=VALUE), not IMAGES")
-    files = [(str(path), _read_image(path)) for path in images]
+    files = [(str(path), read_image(path)) for path in images]
     sequence_arguments = sequence.to_arguments()
     endpoint_arguments: dict[str, Any] = {}
     if url.startswith("sagemaker://"):
@@ -216,16 +215,6 @@ def infer(
     elif output is not None:
         print_error(f"{output} is not written, because a request failed")
     return 1 if has_failed else 0
-
-
-def _read_image(path: Path) -> bytes:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise click.UsageError(f"{path}: cannot read: {describe_error(error)}") from error
-    if not content:
-        raise click.UsageError(f"{path}: the file is empty")
-    return content
 
 
 def _print(answer: InferenceAnswer, *, has_names: bool) -> None:

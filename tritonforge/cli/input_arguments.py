@@ -1,4 +1,4 @@
-"""The tensors that ``infer --input`` names, read from the argument, a file or standard input."""
+"""The tensors and images that commands take, read from the argument, a file or standard input."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tritonforge.inference.client import TensorMetadata
 from tritonforge.inference.model_inputs import convert_array, convert_bytes, convert_json, convert_text
 from tritonforge.inference.wire import Parameter, RequestedOutput, decode_request
 
-__all__ = ["InputArguments", "InputValue", "read_inputs"]
+__all__ = ["InputArguments", "InputValue", "read_image", "read_inputs"]
 
 Array = npt.NDArray[Any]
 
@@ -114,6 +114,21 @@ def read_inputs(arguments: Sequence[str], stdin: BinaryIO) -> InputArguments:
                 raise click.UsageError(f"--input {argument}: duplicate input {key!r}")
             values[key] = entry
     return InputArguments(values, **more)
+
+
+def read_image(path: Path) -> bytes:
+    """Return the content of an image file.
+
+    Raises:
+        click.UsageError: the file cannot be read or is empty.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise click.UsageError(f"{path}: cannot read: {describe_error(error)}") from error
+    if not content:
+        raise click.UsageError(f"{path}: the file is empty")
+    return content
 
 
 def _check_name(name: str, argument: str) -> str:

@@ -307,7 +307,7 @@ def _open(target: str, model: str | None, aws: AwsOptions, load: LoadOptions, pr
         raise click.UsageError(f"{target}: not found (expected a URL such as http://localhost:8000, or a path)")
     repository = find_tested_path(path, None).build(progress.on_build)
     progress.begin(f"starting tritonserver on {repository}")
-    configs: dict[str, Any] = dict(read_configs(repository)) if repository.is_dir() else {}
+    configs: dict[str, Any] = dict(read_configs(repository))
     is_decoupled = any(config.model_transaction_policy.decoupled for config in configs.values())
     with Server(
         repository,

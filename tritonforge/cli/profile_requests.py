@@ -11,10 +11,9 @@ import click
 import numpy as np
 import numpy.typing as npt
 
-from tritonforge.cli.input_arguments import InputArguments
+from tritonforge.cli.input_arguments import InputArguments, read_image
 from tritonforge.cli.terminal import format_count
 from tritonforge.errors import EncodeError, ServerError
-from tritonforge.files import describe_error
 from tritonforge.golden_tests.case_files import CaseDirectory
 from tritonforge.inference.client import Client, ModelMetadata, StreamingTransport
 from tritonforge.inference.transports import Call
@@ -124,7 +123,7 @@ def build_requests(
     elif images:
         given = arguments.convert(metadata.inputs, excluded=arguments.image_input)
         tensor = client.find_image_input(arguments.image_input, metadata.name or None, given=given)
-        contents = [_read_image(path) for path in images]
+        contents = [read_image(path) for path in images]
         groups = [
             [contents[(start + row) % len(contents)] for row in range(batch_size)]
             for start in range(0, len(contents), batch_size)
@@ -193,13 +192,3 @@ def _count_rows(inputs: Inputs, metadata: ModelMetadata) -> int | None:
     if not metadata.max_batch_size:
         return None
     return next((int(np.shape(array)[0]) for array in inputs.values() if np.ndim(array)), None)
-
-
-def _read_image(path: Path) -> bytes:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise click.UsageError(f"{path}: cannot read: {describe_error(error)}") from error
-    if not content:
-        raise click.UsageError(f"{path}: the file is empty")
-    return content

@@ -75,7 +75,7 @@ def open_runner(
         LaunchError: the repository does not load, with Triton's own reason.
         MissingExtraError: nvidia-pytriton is not installed, or gRPC, which decoupled models need.
     """
-    configs = read_configs(repository) if repository.is_dir() else {}
+    configs = read_configs(repository)
     has_decoupled = any(config.model_transaction_policy.decoupled for config in configs.values())  # type: ignore[attr-defined]  # a class made at run time
     with ExitStack() as stack:
         server = stack.enter_context(

@@ -1,6 +1,6 @@
-"""Render a graph as one HTML page, and findings as a table. No I/O.
+"""Render HTML pages that need no other file, the page of a graph, and findings as a table. No I/O.
 
-The page loads nothing and runs no script; its policy (Content-Security-Policy) forbids both.
+A page loads nothing and runs no script; its policy (Content-Security-Policy) forbids both.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from tritonforge.graph.diagram import Graph
 from tritonforge.graph.svg import render_svg
 from tritonforge.validation.findings import Finding
 
-__all__ = ["render_findings_table", "render_html", "render_notebook_html"]
+__all__ = ["render_findings_table", "render_html", "render_notebook_html", "render_page"]
 
 _STYLE = """\
 :root{color-scheme:light dark}
@@ -30,6 +30,14 @@ tr:target{outline:3px solid #0969da}
 
 def render_html(graph: Graph, *, title: str) -> str:
     """Return a graph as an HTML page: the picture, whose badges link to the findings in the table below it."""
+    picture = render_svg(graph, title=title, in_page=True)
+    return render_page(
+        f"<figure>\n{picture}</figure>\n{render_findings_table(graph.findings)}", title=title, style=_STYLE
+    )
+
+
+def render_page(body: str, *, title: str, style: str) -> str:
+    """Return an HTML page with a heading. ``body`` and ``style`` are HTML and CSS; ``title`` is escaped here."""
     return f"""\
 <!DOCTYPE html>
 <html lang="en">
@@ -39,14 +47,12 @@ def render_html(graph: Graph, *, title: str) -> str:
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{escape_html(title)}</title>
 <style>
-{_STYLE}
+{style}
 </style>
 </head>
 <body>
 <h1>{escape_html(title)}</h1>
-<figure>
-{render_svg(graph, title=title, in_page=True)}</figure>
-{render_findings_table(graph.findings)}
+{body}
 </body>
 </html>
 """

@@ -53,7 +53,7 @@ class Cluster:
 
     Raises:
         MissingExtraError: the extra ``kubernetes`` is not installed.
-        DefinitionError: there is no usable kubeconfig, or it has no such context.
+        DefinitionError: no kubeconfig can be used, or it has no such context.
     """
 
     def __init__(self, context: str | None = None) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from tritonforge.escaping import escape_html
+from tritonforge.graph.html_page import render_page
 from tritonforge.profiling.estimates import Estimate
 from tritonforge.profiling.load import ClosedLoop, OpenLoop
 from tritonforge.profiling.plots import Bar, Point, Series, draw_bars, draw_histogram, draw_points
@@ -37,28 +38,9 @@ _MOST_VALUES: Final = 200_000
 def render_html(report: ProfileReport) -> str:
     """Return a report as an HTML page."""
     name = report.model or "the default model"
-    title = f"Profile of {name}"
-    body = "\n".join(_list_parts(report))
-    return f"""\
-<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{escape_html(title)}</title>
-<style>
-{_STYLE}
-</style>
-</head>
-<body>
-<h1>{escape_html(title)}</h1>
-<p>{escape_html(report.url)}<br>{escape_html(report.requests)}; request {report.request_bytes:,} bytes, answer \
-{report.response_bytes:,} bytes</p>
-{body}
-</body>
-</html>
-"""
+    sizes = f"request {report.request_bytes:,} bytes, answer {report.response_bytes:,} bytes"
+    source = f"<p>{escape_html(report.url)}<br>{escape_html(report.requests)}; {sizes}</p>"
+    return render_page("\n".join((source, *_list_parts(report))), title=f"Profile of {name}", style=_STYLE)
 
 
 def _list_parts(report: ProfileReport) -> Iterator[str]:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from tritonforge.escaping import escape_html
+from tritonforge.graph.html_page import render_page
 from tritonforge.graph.svg import Theme
 from tritonforge.graph.text_widths import measure_text, shorten_text
 from tritonforge.profiling.trace_summary import list_executions_with_rest
@@ -254,28 +255,9 @@ def render_waterfall_html(traces: Sequence[RequestTrace], *, title: str, summary
     """
     tables = "\n".join(_render_request_table(trace, number) for number, trace in enumerate(traces, 1))
     overview = f"<h2>Steps</h2>\n{_render_table(summary)}" if summary else ""
-    return f"""\
-<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{escape_html(title)}</title>
-<style>
-{_STYLE}
-</style>
-</head>
-<body>
-<h1>{escape_html(title)}</h1>
-{overview}
-<h2>Requests</h2>
-<figure>
-{render_waterfall_svg(traces, title=title)}</figure>
-{tables}
-</body>
-</html>
-"""
+    picture = render_waterfall_svg(traces, title=title)
+    body = f"{overview}\n<h2>Requests</h2>\n<figure>\n{picture}</figure>\n{tables}"
+    return render_page(body, title=title, style=_STYLE)
 
 
 def _render_request_table(trace: RequestTrace, number: int) -> str:

@@ -18,7 +18,7 @@ from typing import Final
 
 from google.protobuf import text_format
 
-from tritonforge.errors import ModelChoiceError
+from tritonforge.errors import LaunchError, ModelChoiceError
 from tritonforge.serving.execution_environments import STUB
 from tritonforge.triton.backends import is_word
 from tritonforge.triton.schema import ModelConfig, load_model_config_pb2, new_model_config
@@ -40,7 +40,12 @@ def read_configs(repository: Path) -> dict[str, ModelConfig]:
     """Return the configuration of every model directory, sorted by name; an empty one where it cannot be read.
 
     Triton itself decides whether a configuration is valid.
+
+    Raises:
+        LaunchError: the path is not a directory.
     """
+    if not repository.is_dir():
+        raise LaunchError(f"{repository} is not a directory; give the folder that holds the models' folders")
     configs: dict[str, ModelConfig] = {}
     for folder in sorted(repository.iterdir()):
         if folder.is_dir():

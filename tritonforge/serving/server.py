@@ -105,10 +105,8 @@ class Server(LocalServer):
         on_progress: Callable[[str], None] = lambda sentence: None,
     ) -> None:
         self.repository = Path(repository).absolute()
-        if not self.repository.is_dir():
-            raise LaunchError(f"{self.repository} is not a directory; give the folder that holds the models' folders")
-        self._installation = installation.find_installation()
         configs = repository_overlay.read_configs(self.repository)
+        self._installation = installation.find_installation()
         if not configs and not multi_model:
             raise ModelChoiceError(f"{self.repository}: no models found (expected a directory for each model)")
         requested = {name for name in (*(models or ()), default_model) if name is not None}

@@ -217,7 +217,7 @@ def open_running_server(
 
 
 def _fit_machine(configs: Mapping[str, ModelConfig]) -> dict[str, ModelConfig]:
-    """Return the configurations for this machine: instances of a GPU run on the CPU where there is no GPU."""
+    """Return the configurations for this machine: instances of a GPU run on the CPU if the machine has no GPU."""
     if has_gpu():
         return dict(configs)
     fitted = {}
