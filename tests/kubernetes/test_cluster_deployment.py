@@ -2,83 +2,23 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import kubernetes
 import pytest
 
+from tests.support.cluster_services import GROUP, READY, SETTINGS, WAITING, control
 from tests.support.command import tritonforge
-from tests.support.kube_apiserver import serve_apiserver
-from tests.support.kubernetes_server import serve_stand_in, write_kubeconfig
+from tests.support.kubernetes_server import write_kubeconfig
 from tritonforge.errors import ConnectError, DefinitionError, DeploymentError
-from tritonforge.kubernetes import ClusterSettings, render_plan
+from tritonforge.kubernetes import render_plan
 from tritonforge.kubernetes.cluster import Cluster, ClusterError
 from tritonforge.kubernetes.cluster_deployment import ClusterDeployment
 from tritonforge.kubernetes.inference_service import REVISION
-from tritonforge.sagemaker.endpoints import Deployment
-from tritonforge.sagemaker.endpoints.local_repository import DeploymentSources
 
-MODEL = """backend: "python" max_batch_size: 2 instance_group [{ kind: KIND_CPU }]
-input [{name: "x" data_type: TYPE_FP32 dims: [1]}] output [{name: "y" data_type: TYPE_FP32 dims: [1]}]"""
-CODE = "class TritonPythonModel:\n    def execute(self, requests):\n        return []\n"
-SETTINGS = ClusterSettings(storage_uri="pvc://models/digits", memory="4Gi")
-GROUP = {"group": "serving.kserve.io", "version": "v1beta1", "namespace": "default", "plural": "inferenceservices"}
 IMAGE = "spec.containers[kserve-container].image"
-
-
-@pytest.fixture(scope="module", params=["stand-in", pytest.param("kube-apiserver", marks=pytest.mark.process)])
-def kubeconfig(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A kubeconfig of a server that has KServe's CRDs."""
-    folder = tmp_path_factory.mktemp("cluster")
-    if request.param == "stand-in":
-        with serve_stand_in() as (address, _):
-            yield write_kubeconfig(folder / "config", address)
-        return
-    program, etcd = os.environ.get("KUBE_APISERVER"), os.environ.get("ETCD")
-    if not program or not etcd:
-        pytest.skip("KUBE_APISERVER and ETCD name no programs: make test-kubernetes")
-    with serve_apiserver(program, etcd, folder) as (address, token, certificate):
-        yield write_kubeconfig(folder / "config", address, token, certificate)
-
-
-@pytest.fixture
-def cluster(kubeconfig: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
-    monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
-    cluster = Cluster()
-    yield cluster
-    cluster.close()
-
-
-@pytest.fixture
-def client(cluster: Cluster, kubeconfig: Path) -> Iterator[Any]:
-    """The client of another program, such as KServe's controller."""
-    with kubernetes.config.new_client_from_config(str(kubeconfig)) as client:
-        yield client
-
-
-@pytest.fixture
-def repository(tmp_path: Path) -> Path:
-    (tmp_path / "repository/m/1").mkdir(parents=True)
-    (tmp_path / "repository/m/config.pbtxt").write_text(MODEL)
-    (tmp_path / "repository/m/1/model.py").write_text(CODE)
-    return tmp_path / "repository"
-
-
-@pytest.fixture
-def deploy(cluster: Cluster, repository: Path, request: pytest.FixtureRequest) -> Callable[..., ClusterDeployment]:
-    """Return the deployment of the repository under a name that no other test has."""
-    name = f"t{abs(hash(request.node.nodeid)) % 10**8}"
-
-    def build(image: str = "24.09", settings: ClusterSettings = SETTINGS, **options: Any) -> ClusterDeployment:
-        deployment = Deployment(name=name, image=image)
-        return ClusterDeployment(
-            deployment, settings, DeploymentSources.load([repository]), cluster=cluster, sleep=lambda _: None, **options
-        )
-
-    return build
 
 
 def test_a_plan_changes_nothing_and_a_second_one_has_nothing_to_do(deploy: Callable[..., ClusterDeployment]) -> None:
@@ -132,6 +72,24 @@ def test_fields_of_another_manager_are_a_conflict_until_they_are_taken_over(
     assert {change.field: change.old for change in forced.plan().steps[1].changes} == {"spec.predictor.minReplicas": 5}
 
 
+def test_a_service_of_another_program_is_refused_until_it_is_taken_over(
+    deploy: Callable[..., ClusterDeployment], client: Any
+) -> None:
+    name = deploy().deployment.name
+    theirs = {"apiVersion": "serving.kserve.io/v1beta1", "kind": "InferenceService", "metadata": {"name": name},
+              "spec": {"predictor": {"minReplicas": 1}}}  # fmt: skip
+    client.set_default_header("Content-Type", "application/apply-patch+yaml")
+    kubernetes.client.CustomObjectsApi(client).patch_namespaced_custom_object(
+        **GROUP, name=name, body=theirs, field_manager="kubectl"
+    )
+    with pytest.raises(
+        DefinitionError, match=rf"InferenceService {name}: it exists, and tritonforge did not create it"
+    ):
+        deploy().plan()
+    deploy(force_conflicts=True).submit()
+    assert not deploy().plan().has_changes
+
+
 def test_the_dry_run_refuses_an_invalid_object(cluster: Cluster, deploy: Callable[..., ClusterDeployment]) -> None:
     manifest = dict(deploy().plan().manifests[-1])
     manifest["spec"] = {"predictor": {"minReplicas": "two"}}
@@ -141,55 +99,6 @@ def test_the_dry_run_refuses_an_invalid_object(cluster: Cluster, deploy: Callabl
         cluster.apply(manifest, dry_run=True)
     assert raised.value.status in (422, 500)
     assert cluster.read(manifest) is None
-
-
-class _Controller:
-    """What KServe's controller and the kubelet write, one step at a time."""
-
-    def __init__(self, client: Any, name: str, revision: str) -> None:
-        self._client = client
-        self._objects = kubernetes.client.CustomObjectsApi(client)
-        self._pods = kubernetes.client.CoreV1Api(client)
-        self.name, self._revision = name, revision
-
-    def write_status(self, **status: Any) -> None:
-        self._client.set_default_header("Content-Type", "application/merge-patch+json")
-        self._objects.patch_namespaced_custom_object_status(**GROUP, name=self.name, body={"status": status})
-
-    def create_pod(self, **status: Any) -> None:
-        labels = {"serving.kserve.io/inferenceservice": self.name}
-        annotations = {REVISION: self._revision}
-        name = f"{self.name}-{self._revision}"
-        self._client.set_default_header("Content-Type", "application/json")
-        self._pods.create_namespaced_pod(
-            "default",
-            {
-                "apiVersion": "v1",
-                "kind": "Pod",
-                "metadata": {"name": name, "labels": labels, "annotations": annotations},
-                "spec": {"containers": [{"name": "kserve-container", "image": "i"}]},
-            },
-        )
-        self.update_pod(**status)
-
-    def update_pod(self, **status: Any) -> None:
-        name = f"{self.name}-{self._revision}"
-        self._client.set_default_header("Content-Type", "application/merge-patch+json")
-        self._pods.patch_namespaced_pod_status(name, "default", {"status": status})
-
-
-READY = {"type": "Ready", "status": "True"}
-WAITING = {
-    "containerStatuses": [
-        {"name": "kserve-container", "image": "i", "imageID": "", "ready": False, "restartCount": 0,
-         "state": {"waiting": {"reason": "ImagePullBackOff", "message": "back-off"}}},
-    ]
-}  # fmt: skip
-
-
-def control(deployment: ClusterDeployment, client: Any) -> _Controller:
-    manifest = deployment.plan().manifests[-1]
-    return _Controller(client, manifest["metadata"]["name"], manifest["spec"]["predictor"]["annotations"][REVISION])
 
 
 def test_the_result_waits_for_a_pod_of_the_revision_that_was_applied(

@@ -69,8 +69,9 @@ def test_secrets_are_masked_in_the_plan_and_not_in_the_manifests(repository: Pat
     [
         (("--to", "kserve"), "give --plan to print the manifests, -o DIR to write them, or --apply to send them"),
         (("--to", "kserve", "--plan", "--role", "x"), "execution_role_arn has no meaning on Kubernetes"),
-        (("--to", "kserve", "--plan", "--profile", "x"), "--profile applies to --to sagemaker only"),
+        (("--to", "kserve", "--plan", "--profile", "x"), "--profile applies to --to sagemaker, and to the upload of"),
         (("--to", "kserve", "--plan", "--context", "x"), "--context needs --apply"),
+        (("--to", "kserve", "--plan", "--no-upload"), "--no-upload needs --apply"),
         (("--to", "helm", "--apply"), "--apply applies to --to kserve only"),
         (("--memory", "4Gi", "--plan"), "--memory applies to --to kserve and --to helm only"),
         (("--to", "kserve", "-o", "-", "--json", "--storage-uri", "pvc://m/d"), "both write to standard output"),

@@ -64,9 +64,22 @@ class StandIn:
             if address["status"]:
                 stored["status"] = body["status"]
             return stored
+        if method == "DELETE":
+            return self._delete(key, address, body)
         if method != "PATCH" or kind != "application/apply-patch+yaml":
             raise Refusal(415, "UnsupportedMediaType", f"the body of the request was in an unknown format - {kind}")
         return self._apply(key, query, body)
+
+    def _delete(self, key: str, address: re.Match[str], body: Any) -> dict[str, Any]:
+        name = f'{address["plural"]}.{address["group"]} "{address["name"]}"'
+        if key not in self.objects:
+            raise Refusal(404, "NotFound", f"{name} not found")
+        expected, uid = body["preconditions"]["uid"], self.objects[key]["metadata"]["uid"]
+        if expected != uid:
+            sentence = f"the UID in the precondition ({expected}) does not match the UID in record ({uid})"
+            raise Refusal(409, "Conflict", f"Operation cannot be fulfilled on {name}: {sentence}")
+        del self.objects[key], self.applied[key]
+        return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}
 
     def _apply(self, key: str, query: Mapping[str, str], body: dict[str, Any]) -> dict[str, Any]:
         manager = query.get("fieldManager")
@@ -97,7 +110,8 @@ class StandIn:
             if other != manager:
                 for path, value in fields.items():
                     _set(result, path.split("/"), value)
-        result["metadata"] |= {"namespace": key.split("/")[5], "uid": "0"}
+        uid = stored["metadata"]["uid"] if stored else str(self.version)
+        result["metadata"] |= {"namespace": key.split("/")[5], "uid": uid}
         result["metadata"]["managedFields"] = [{"manager": name} for name in managers]
         self.version += 1
         result["metadata"]["resourceVersion"] = str(self.version)
@@ -111,6 +125,8 @@ class StandIn:
         if method == "POST":
             self.pods[body["metadata"]["name"]] = body
             return body
+        if method == "DELETE":
+            return self.pods.pop(address["name"])
         if method == "PATCH":
             self.pods[address["name"]]["status"] = body["status"]
             return self.pods[address["name"]]
@@ -171,7 +187,7 @@ def serve_stand_in() -> Iterator[tuple[str, StandIn]]:
             self.end_headers()
             self.wfile.write(content)
 
-        do_PATCH = do_POST = do_GET  # noqa: N815 - the names of http.server
+        do_PATCH = do_POST = do_DELETE = do_GET  # noqa: N815 - the names of http.server
 
         def log_message(self, *_: Any) -> None:
             """Print nothing."""

@@ -1,15 +1,17 @@
-"""The part of deploy that concerns Kubernetes: its options, and the manifests that it writes or applies."""
+"""The parts of deploy and destroy that concern Kubernetes: options, manifests that are written or applied, removal."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
 import click
 
-from tritonforge.cli.options import DIRECTORY, declare_option, reject_options
+from tritonforge.cli.options import DIRECTORY, SAGEMAKER, AwsOptions, declare_option, reject_options
 from tritonforge.cli.printing import echo, echo_json
 from tritonforge.cli.terminal import err, note, out, steps
 from tritonforge.errors import DefinitionError
@@ -18,11 +20,15 @@ from tritonforge.files import describe_error, write_file
 from tritonforge.kubernetes import ClusterPlan, ClusterSettings, format_documents, format_yaml, render_plan, to_document
 from tritonforge.kubernetes.cluster import Cluster
 from tritonforge.kubernetes.cluster_deployment import ClusterDeployment
+from tritonforge.kubernetes.cluster_removal import ClusterRemoval
 from tritonforge.kubernetes.field_support import ClusterTarget
+from tritonforge.kubernetes.repository_upload import RepositoryUpload
+from tritonforge.sagemaker.client import Session, Store
 from tritonforge.sagemaker.endpoints import Deployment
 from tritonforge.sagemaker.endpoints.local_repository import DeploymentSources
 
-__all__ = ["KUBERNETES", "ClusterOptions", "deploy_to_cluster", "print_plan_lines"]
+__all__ = ["KUBERNETES", "ClusterOptions", "RemovalOptions", "deploy_to_cluster", "destroy_on_cluster",
+           "print_plan_lines"]  # fmt: skip
 
 KUBERNETES: Final = "Kubernetes options"
 _COLOURS: Final = {"+": "green", "~": "yellow", "-": "red"}
@@ -84,7 +90,12 @@ class ClusterOptions:
     )
     storage_uri: str | None = declare_option(
         "--storage-uri", metavar="URI", group=KUBERNETES,
-        help="Where the repository lies: s3://, gs://, pvc:// and others; nfs://SERVER/PATH with --to helm.",
+        help="Where the repository lies: s3://, gs://, pvc:// and others; nfs://SERVER/PATH with --to helm. With "
+        "--apply it is uploaded to s3:// first.",
+    )  # fmt: skip
+    no_upload: bool = declare_option(
+        "--no-upload", is_flag=True, group=KUBERNETES,
+        help="Do not upload the repository to s3://: it is there already.",
     )  # fmt: skip
     version: str | None = declare_option(
         "--target-version", metavar="VERSION", group=KUBERNETES,
@@ -148,12 +159,30 @@ class ClusterOptions:
         return settings.with_settings(**given)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemovalOptions:
+    """The options of destroy that name the service on a cluster."""
+
+    context: str | None = declare_option(
+        "--context", metavar="NAME", group=KUBERNETES, help="The context of the kubeconfig. Default: the current one."
+    )
+    namespace: str | None = declare_option(
+        "--namespace", metavar="NAME", group=KUBERNETES,
+        help="The namespace. Default: that of the definition's ClusterSettings, else default.",
+    )  # fmt: skip
+    timeout: float = declare_option(
+        "--timeout", type=click.FloatRange(0), default=300.0, metavar="SECONDS", group=KUBERNETES,
+        help="Wait that long until the service is gone. Default: 300.",
+    )  # fmt: skip
+
+
 def deploy_to_cluster(
     target: ClusterTarget,
     deployment: Deployment,
     sources: DeploymentSources,
     options: ClusterOptions,
     *,
+    aws: AwsOptions,
     only_plan: bool,
     detailed_exitcode: bool,
     as_json: bool,
@@ -162,13 +191,20 @@ def deploy_to_cluster(
     """Write the manifests of a deployment, or compare them with a cluster and apply them; return the exit code."""
     _check_options(target, options, only_plan=only_plan, as_json=as_json)
     settings = options.override(sources.find_value(ClusterSettings) or ClusterSettings())
-    with steps() as progress:
-        cluster = Cluster(options.context) if options.apply else None
-        change = ClusterDeployment(
+    is_in_s3 = target == "kserve" and (settings.storage_uri or "").startswith("s3://")
+    uploads = is_in_s3 and options.apply and not options.no_upload
+    if not uploads:
+        reject_options("applies to --to sagemaker, and to the upload of --to kserve --apply", group=SAGEMAKER)
+    cluster = Cluster(options.context) if options.apply else None  # without its extra, this is what is missing
+    with (
+        steps() as progress,
+        _open_upload(settings.storage_uri if uploads else None, aws) as upload,
+        ClusterDeployment(
             deployment, settings, sources,
-            target=target, cluster=cluster, force_conflicts=options.force_conflicts,
-            ready_timeout=options.ready_timeout, progress=progress,
-        )  # fmt: skip
+            target=target, cluster=cluster, upload=upload,
+            force_conflicts=options.force_conflicts, ready_timeout=options.ready_timeout, progress=progress,
+        ) as change,
+    ):  # fmt: skip
         plan = change.plan()
         progress.end()
         is_final = only_plan or not options.apply or not plan.has_changes
@@ -183,6 +219,8 @@ def deploy_to_cluster(
             else:
                 for sentence in plan.notes:
                     note(escape_line(sentence))
+            if is_in_s3 and not options.apply:
+                note(f"--apply uploads the repository to {escape_line(settings.storage_uri or '')} first")
             for finding in change.findings:
                 err.print(escape_line(f"finding: {finding.code} {finding.path}: {finding.message}"), markup=False)
         if is_final:
@@ -200,6 +238,60 @@ def deploy_to_cluster(
     return 0
 
 
+@contextmanager
+def _open_upload(uri: str | None, aws: AwsOptions) -> Iterator[RepositoryUpload | None]:
+    """Open the upload to an address in S3; None without one."""
+    if uri is None:
+        yield None
+        return
+    with Session(**aws.session_arguments) as session:
+        yield RepositoryUpload(Store(session), uri)
+
+
+def destroy_on_cluster(
+    target: ClusterTarget,
+    name: str,
+    namespace: str,
+    options: RemovalOptions,
+    *,
+    only_plan: bool,
+    as_json: bool,
+    confirm: Callable[[], None],
+) -> int:
+    """Delete a service from a cluster, or name the command of Helm that does; return the exit code."""
+    if target == "helm":
+        reject_options("applies to --to kserve only; helm removes the chart", names=["context", "timeout", "yes"])
+        command = ["helm", "uninstall", name, "--namespace", namespace]
+        if as_json:
+            echo_json({"format": 1, "target": target, "command": command})
+        else:
+            note("tritonforge changes nothing here; remove the chart with helm:")
+            echo(shlex.join(command))
+        return 0
+    with steps() as progress:
+        removal = ClusterRemoval(name, namespace, Cluster(options.context), timeout=options.timeout, progress=progress)
+        plan = removal.plan()
+        progress.end()
+        is_final = only_plan or not plan.steps
+        if as_json and is_final:
+            echo_json(to_document(plan))
+        elif not as_json and (plan.steps or plan.notes):
+            print_plan_lines(render_plan(plan))
+        elif not as_json:
+            out.print(f"There is nothing of {name} in namespace {namespace}.", markup=False)
+        if is_final:
+            return 0
+        confirm()
+        removal.submit()
+        removal.result()
+        progress.end()
+    if as_json:
+        echo_json({**to_document(plan), "applied": True})
+    else:
+        out.print(f"{name} is deleted from namespace {namespace}", markup=False)
+    return 0
+
+
 def print_plan_lines(lines: list[str]) -> None:
     """Print the lines of a plan, coloured by their signs."""
     for line in lines:
@@ -211,10 +303,10 @@ def _check_options(target: ClusterTarget, options: ClusterOptions, *, only_plan:
     if target == "helm":
         reject_options(
             "applies to --to kserve only; helm installs the chart with the values that -o DIR writes",
-            names=["apply", "context", "force_conflicts", "ready_timeout"],
+            names=["apply", "context", "force_conflicts", "no_upload", "ready_timeout"],
         )
     if not options.apply:
-        reject_options("needs --apply", names=["context", "force_conflicts", "ready_timeout", "yes"])
+        reject_options("needs --apply", names=["context", "force_conflicts", "no_upload", "ready_timeout", "yes"])
     if not (only_plan or options.apply or options.output is not None):
         raise click.UsageError("give --plan to print the manifests, -o DIR to write them, or --apply to send them")
     if options.apply and options.output == Path("-"):

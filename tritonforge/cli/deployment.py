@@ -9,14 +9,21 @@ from typing import Final, Literal
 
 import click
 
-from tritonforge.cli.cluster import KUBERNETES, ClusterOptions, deploy_to_cluster, print_plan_lines
+from tritonforge.cli.cluster import (
+    KUBERNETES,
+    ClusterOptions,
+    RemovalOptions,
+    deploy_to_cluster,
+    destroy_on_cluster,
+    print_plan_lines,
+)
 from tritonforge.cli.command import Command
 from tritonforge.cli.deployment_options import DeploymentOptions
 from tritonforge.cli.options import SAGEMAKER, AwsOptions, add_options, json_option, option, reject_options, yes_option
 from tritonforge.cli.printing import echo_json
 from tritonforge.cli.terminal import err, note, out, steps
 from tritonforge.escaping import escape_line
-from tritonforge.repository.definition.loading import load
+from tritonforge.kubernetes import ClusterSettings
 from tritonforge.sagemaker.client import Session
 from tritonforge.sagemaker.endpoints import Deployment, Plan, render, to_json
 from tritonforge.sagemaker.endpoints.deployer import EndpointDeployment, EndpointRemoval
@@ -64,8 +71,9 @@ def deploy(
 ) -> int:
     """Create or update a SageMaker endpoint from PATH: a built repository, a model.tar.gz, or a definition.
 
-    With --to kserve it writes a ServingRuntime and an InferenceService, and with --apply sends them to a cluster; with
-    --to helm it writes values for NVIDIA's chart. The repository is validated first, for the same image.
+    With --to kserve it writes a ServingRuntime and an InferenceService, and with --apply uploads the repository to an
+    s3:// storage URI and sends them to a cluster; with --to helm it writes values for NVIDIA's chart. The repository is
+    validated first, for the same image.
 
     A definition is built first. The command compares what AWS has with the definition (deployment = Deployment(...))
     and the options, which override it, prints the plan, and applies it when you confirm. Names carry digests: a second
@@ -75,7 +83,7 @@ def deploy(
     --detailed-exitcode: there are changes to apply.
     """
     if target != "sagemaker":
-        reject_options("applies to --to sagemaker only", group=SAGEMAKER, names=["prune", "keep"])
+        reject_options("applies to --to sagemaker only", names=["prune", "keep"])
     else:
         reject_options("applies to --to kserve and --to helm only", group=KUBERNETES)
     if detailed_exitcode and not only_plan:
@@ -91,6 +99,7 @@ def deploy(
             options.override(sources.describe_deployment(name=options.name), region=None),
             sources,
             cluster,
+            aws=aws,
             only_plan=only_plan,
             detailed_exitcode=detailed_exitcode,
             as_json=as_json,
@@ -135,23 +144,56 @@ def deploy(
     return 0
 
 
-@click.command(cls=Command, example="tritonforge destroy digits --plan")
+@click.command(
+    cls=Command,
+    example="""\
+tritonforge destroy digits --plan
+tritonforge destroy digits --to kserve --namespace ml --plan""",
+)
 @click.argument("name", metavar="NAME")
+@option(
+    "--to", "target", type=click.Choice(["sagemaker", "kserve", "helm"]), default="sagemaker",
+    help="SageMaker, KServe, or NVIDIA's chart deploy/k8s-onprem. Default: sagemaker.",
+)  # fmt: skip
 @option("--bucket", help="The bucket of the archives. Default: SageMaker's default bucket of the region.")
 @option("--prefix", help="Their prefix in the bucket. Default: tritonforge.")
 @option("--plan", "only_plan", is_flag=True, help="Print what would be deleted; change nothing.")
 @yes_option
 @add_options(AwsOptions, "aws")
+@add_options(RemovalOptions, "cluster")
 @json_option
 def destroy(
-    name: str, bucket: str | None, prefix: str | None, only_plan: bool, yes: bool, aws: AwsOptions, as_json: bool
+    name: str,
+    target: Literal["sagemaker", "kserve", "helm"],
+    bucket: str | None,
+    prefix: str | None,
+    only_plan: bool,
+    yes: bool,
+    aws: AwsOptions,
+    cluster: RemovalOptions,
+    as_json: bool,
 ) -> int:
     """Delete the deployment NAME, or the one that the definition NAME describes: resources that carry its tag only.
 
     Deleted are its endpoint, endpoint configurations, models, scalable targets, alarms and archives. Captured data and
-    responses of asynchronous requests are yours, and stay. If it is interrupted, run it again.
+    responses of asynchronous requests are yours, and stay. With --to kserve the InferenceService and the ServingRuntime
+    are deleted, and the repository at the storage URI stays; with --to helm the command prints the one that removes the
+    chart. If it is interrupted, run it again.
     """
-    deployment = _find_deployment(name).with_settings(bucket=bucket, prefix=prefix, region=aws.region)
+    deployment, settings = _find_deployment(name)
+    if target != "sagemaker":
+        reject_options("applies to --to sagemaker only", group=SAGEMAKER, names=["bucket", "prefix"])
+        return destroy_on_cluster(
+            target,
+            deployment.name,
+            settings.with_settings(namespace=cluster.namespace).namespace,
+            cluster,
+            only_plan=only_plan,
+            as_json=as_json,
+            confirm=lambda: confirm_plan(yes=yes, as_json=as_json),
+        )
+    reject_options("applies to --to kserve and --to helm only", group=KUBERNETES)
+    deployment = deployment.with_settings(bucket=bucket, prefix=prefix, region=aws.region)
     arguments = {**aws.session_arguments, "region_name": deployment.region}
     with (
         steps() as progress,
@@ -179,14 +221,16 @@ def destroy(
     return 0
 
 
-def _find_deployment(name: str) -> Deployment:
+def _find_deployment(name: str) -> tuple[Deployment, ClusterSettings]:
+    """Return the deployment of a name, or that of the definition there, and the settings of its cluster."""
     path = Path(name)
     if not is_definition(path):
-        return Deployment(name=name)
-    deployment = find_deployment(load(path), name=None)
+        return Deployment(name=name), ClusterSettings()
+    sources = DeploymentSources.load([path])
+    deployment = find_deployment(sources.definitions[path], name=None)
     if deployment is None:
         raise click.UsageError(f"{name}: the definition has no deployment; give the deployment's name")
-    return deployment
+    return deployment, sources.find_value(ClusterSettings) or ClusterSettings()
 
 
 def _print_plan(plan: Plan) -> None:

@@ -116,7 +116,7 @@ _COMMANDS: Final[dict[str, Row]] = {
     "manifest": (manifest, "Check, convert, split and draw labelled data."),
     "package": ("tritonforge.cli.packaging:package", "Pack a model repository as SageMaker's model.tar.gz."),
     "deploy": ("tritonforge.cli.deployment:deploy", "Create or update a SageMaker endpoint."),
-    "destroy": ("tritonforge.cli.deployment:destroy", "Delete a deployment from SageMaker."),
+    "destroy": ("tritonforge.cli.deployment:destroy", "Delete a deployment from SageMaker or Kubernetes."),
     "algorithm": (algorithm, "Run an algorithm's programs as its images do; publish it on SageMaker."),
     "emulate": ("tritonforge.cli.emulation:emulate", "Run SageMaker on this machine for unmodified AWS code."),
     "completion": (completion, "Print the shell completion script for bash, zsh or fish."),

@@ -1,4 +1,4 @@
-"""A Kubernetes cluster: reads, server-side apply and the pods of a service. The only importer of `kubernetes`."""
+"""A Kubernetes cluster: reads, server-side apply, deletes, the pods of a service. The only importer of the client."""
 
 from __future__ import annotations
 
@@ -35,11 +35,13 @@ def _advise(status: int, message: str) -> str:
     if status == 401:
         return "Sign in to the cluster again"
     if status == 403:
-        return "Ask for a role with the verbs get and patch on servingruntimes and inferenceservices"
+        return "Ask for a role with the verbs get, patch and delete on servingruntimes and inferenceservices"
     if status == 404 and "could not find the requested resource" in message:
         return "Install KServe in the cluster"
     if status == 404 and "page not found" in message:
         return "Install KServe in the cluster"
+    if status == 409 and "precondition" in message.lower():
+        return "Another object has this name since the plan was made. Run it again"
     if status == 409 and "conflict" in message.lower():
         return "Another program owns these fields; take them over with --force-conflicts"
     return ""
@@ -124,6 +126,29 @@ class Cluster:
                 _request_timeout=_TIMEOUT,
             )
             return applied
+
+    def delete(self, manifest: Mapping[str, Any]) -> None:
+        """Delete the object that a manifest names by its ``uid``; one that is gone is not an error.
+
+        What belongs to it, such as pods, is deleted after it.
+
+        Raises:
+            ClusterError, ConnectError: another object has the name by now; or as `read`.
+        """
+        options = {
+            "apiVersion": "v1",
+            "kind": "DeleteOptions",
+            "preconditions": {"uid": manifest["metadata"]["uid"]},
+            "propagationPolicy": "Background",
+        }
+        try:
+            with self._map_errors(_describe(manifest)):
+                self._objects.delete_namespaced_custom_object(
+                    **_locate(manifest), body=options, _request_timeout=_TIMEOUT
+                )
+        except ClusterError as error:
+            if error.status != 404:
+                raise
 
     def list_pods(self, service: Mapping[str, Any]) -> list[dict[str, Any]] | None:
         """Return the pods of an InferenceService, None if the user may not read them. Raises as `read`."""

@@ -1,9 +1,9 @@
 r"""The deployment of a repository to a cluster: plan, submit, watch, result. The command line asks and prints.
 
-    deployment = ClusterDeployment(wanted, settings, sources, cluster=Cluster())
-    print("\n".join(render_plan(deployment.plan())))
-    deployment.submit()
-    print(deployment.result().url)
+    with ClusterDeployment(wanted, settings, sources, cluster=Cluster()) as deployment:
+        print("\n".join(render_plan(deployment.plan())))
+        deployment.submit()
+        print(deployment.result().url)
 
 The methods are those of `tritonforge.sagemaker.endpoints.deployer.EndpointDeployment`. Without a cluster `plan` returns
 the manifests, and there is nothing to submit.
@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Any, Final
 
 from tritonforge.errors import DefinitionError, DeploymentError, ValidationError
@@ -24,6 +26,8 @@ from tritonforge.kubernetes.field_support import ClusterTarget
 from tritonforge.kubernetes.inference_service import REVISION, build_manifests, list_notes
 from tritonforge.kubernetes.readiness import find_failure, read_readiness
 from tritonforge.kubernetes.repository_needs import RepositoryNeeds, measure_repository
+from tritonforge.kubernetes.repository_upload import RepositoryUpload
+from tritonforge.kubernetes.serving_runtime import MANAGED_BY, is_managed, read_labels
 from tritonforge.kubernetes.settings import ClusterSettings
 from tritonforge.sagemaker.endpoints.deployment import Deployment
 from tritonforge.sagemaker.endpoints.local_repository import DeploymentSources, LocalRepository
@@ -53,12 +57,15 @@ class DeployedService:
 class ClusterDeployment:
     """The deployment of one repository to KServe, or as values of NVIDIA's chart.
 
+    A context manager that keeps the repository open between its plan and its upload.
+
     Args:
         deployment: the desired service.
         settings: where and with what it runs on the cluster.
         sources: its repository: a path on this disk. A definition is built for the plan.
         target: ``kserve`` or ``helm``.
         cluster: the cluster that is read and changed; None for the manifests alone.
+        upload: puts the repository at the storageUri before the manifests are applied; None where it is there already.
         force_conflicts: take over fields that another program manages.
         ready_timeout: seconds until a service that is not ready is an error.
         progress: shows the steps.
@@ -72,6 +79,7 @@ class ClusterDeployment:
         *,
         target: ClusterTarget = "kserve",
         cluster: Cluster | None = None,
+        upload: RepositoryUpload | None = None,
         force_conflicts: bool = False,
         ready_timeout: float = 900,
         progress: Progress | None = None,
@@ -80,13 +88,23 @@ class ClusterDeployment:
     ) -> None:
         self.deployment, self.settings = deployment, settings
         self._sources, self._target, self._cluster = sources, target, cluster
-        self._force, self._timeout = force_conflicts, ready_timeout
+        self._upload, self._force, self._timeout = upload, force_conflicts, ready_timeout
         self.progress: Progress = SilentProgress() if progress is None else progress
         self._clock, self._sleep = clock, sleep
+        self._files = ExitStack()
+        self._repository: LocalRepository | None = None
         self._plan: ClusterPlan | None = None
         self._earlier_failure = ""
         #: What the rules report about the repository, after `plan`; errors are raised by it.
         self.findings: Sequence[Finding] = ()
+
+    def __enter__(self) -> ClusterDeployment:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._files.close()
 
     def plan(self) -> ClusterPlan:
         """Validate the repository, and return the manifests with what they would change; changes nothing.
@@ -94,22 +112,29 @@ class ClusterDeployment:
         The plan is made once. The API server and KServe's webhooks see every manifest in a dry run.
 
         Raises:
-            DefinitionError, PackageError, ValidationError: the deployment or its repository is invalid.
-            ClusterError, ConnectError: the API server refused a manifest, or did not answer.
+            DefinitionError, PackageError, ValidationError: the deployment or its repository is invalid, or an object of
+                the name belongs to another program.
+            ClusterError, DeploymentError, ConnectError: the API server refused a manifest, or S3 a call, or did not
+                answer.
         """
         if self._plan is None:
             self._plan = self._build_plan()
         return self._plan
 
     def submit(self) -> None:
-        """Apply the manifests that change something, in their order.
+        """Upload what the storageUri lacks, and apply the manifests that change something, in their order.
 
         Raises:
             DefinitionError: no cluster is given.
-            ClusterError, ConnectError: the API server refused a manifest; those before it stay.
+            ClusterError, DeploymentError, ConnectError: the API server refused a manifest, or S3 an upload; what was
+                done before it stays.
         """
-        cluster = self._need_cluster()
-        for step in self.plan().steps:
+        cluster, plan = self._need_cluster(), self.plan()
+        if self._upload is not None and plan.upload is not None and plan.upload.has_changes:
+            self.progress.begin(f"upload the repository to {plan.upload.uri}")
+            folder = self._open_repository().folder
+            self._upload.submit(folder, plan.upload, plan.digest, progress=self.progress)
+        for step in plan.steps:
             if step.action != "none":
                 self.progress.begin(f"apply {step.kind} {step.name}")
                 cluster.apply(step.manifest, dry_run=False, force=self._force)
@@ -159,12 +184,14 @@ class ClusterDeployment:
 
     def _build_plan(self) -> ClusterPlan:
         self._build_manifests(RepositoryNeeds(digest=""))  # reject invalid settings before a definition is built
-        with self._sources.open_repositories(self.deployment, progress=self.progress) as repositories:
-            repository = repositories[""]
-            self.progress.begin("check the repository for the image")
-            needs = self._check_repository(repository)
-        is_kserve = self._target == "kserve"
-        notes = (list_notes if is_kserve else list_chart_notes)(self.settings, needs)
+        repository = self._open_repository()
+        self.progress.begin("check the repository for the image")
+        needs = self._check_repository(repository)
+        notes = (list_notes if self._target == "kserve" else list_chart_notes)(self.settings, needs)
+        upload = None
+        if self._upload is not None:
+            self.progress.begin(f"compare the repository with {self._upload.uri}")
+            upload = self._upload.plan(repository.folder)
         return ClusterPlan(
             target=self._target,
             name=self.deployment.name,
@@ -172,8 +199,15 @@ class ClusterDeployment:
             digest=needs.digest,
             steps=[self._compare(manifest) for manifest in self._build_manifests(needs)],
             server=None if self._cluster is None else self._cluster.server,
+            upload=upload,
             notes=notes,
         )
+
+    def _open_repository(self) -> LocalRepository:
+        if self._repository is None:
+            opened = self._sources.open_repositories(self.deployment, progress=self.progress)
+            self._repository = self._files.enter_context(opened)[""]
+        return self._repository
 
     def _build_manifests(self, needs: RepositoryNeeds) -> Sequence[Mapping[str, Any]]:
         if self._target == "helm":
@@ -183,8 +217,14 @@ class ClusterDeployment:
     def _compare(self, manifest: Mapping[str, Any]) -> ManifestStep:
         if self._cluster is None:
             return ManifestStep("write", manifest)
-        self.progress.begin(f"compare {manifest['kind']} {manifest['metadata']['name']}")
+        where = f"{manifest['kind']} {manifest['metadata']['name']}"
+        self.progress.begin(f"compare {where}")
         stored = self._cluster.read(manifest)
+        if stored is not None and not self._force and not is_managed(stored):
+            raise DefinitionError(
+                f"{where}: it exists, and tritonforge did not create it (its label {MANAGED_BY} is "
+                f"{read_labels(stored).get(MANAGED_BY)!r}). Give another --name, or take it over with --force-conflicts"
+            )
         applied = self._cluster.apply(manifest, dry_run=True, force=self._force)
         if stored is None:
             return ManifestStep("create", manifest)

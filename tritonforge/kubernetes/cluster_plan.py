@@ -16,15 +16,18 @@ __all__ = [
     "ClusterPlan",
     "ManifestStep",
     "StepAction",
+    "UploadStep",
     "compare_manifests",
     "mask_manifest",
     "render_plan",
     "to_document",
 ]
 
-StepAction: TypeAlias = Literal["create", "update", "none", "write"]
+StepAction: TypeAlias = Literal["create", "update", "none", "write", "delete"]
 
-_SIGNS: Final = {"create": "+", "update": "~", "none": " ", "write": "+"}
+_SIGNS: Final = {"create": "+", "update": "~", "none": " ", "write": "+", "delete": "-"}
+#: Objects of an upload that the text of a plan lists; its document has all.
+_LISTED: Final = 20
 #: The version of the JSON document, raised when the meaning of a member changes.
 _FORMAT: Final = 1
 _VARIABLE: Final = re.compile(r"\.env\[(?P<name>[^\]]+)\]\.value")
@@ -55,10 +58,31 @@ class ManifestStep:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ClusterPlan:
-    """The manifests of a deployment, or the values of a chart.
+class UploadStep:
+    """What the upload of a repository does: keys below the address, sorted.
 
-    ``server`` is the address of the API server that was asked, None if none was. ``notes`` are sentences for the user.
+    ``sent`` has the sizes in bytes of the files that S3 lacks. ``removed`` are objects of earlier uploads that the
+    repository no longer has. ``foreign`` objects were not uploaded by tritonforge, and stay.
+    """
+
+    uri: str
+    sent: Mapping[str, int]
+    unchanged: int = 0
+    removed: Sequence[str] = ()
+    foreign: Sequence[str] = ()
+
+    @property
+    def has_changes(self) -> bool:
+        """True if S3 lacks a file, or has an object of an earlier upload."""
+        return bool(self.sent or self.removed)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterPlan:
+    """The manifests of a deployment, or the values of a chart, or the objects that a removal deletes.
+
+    ``server`` is the address of the API server that was asked, None if none was. ``upload`` comes before the manifests;
+    None where the repository is not uploaded. ``notes`` are sentences for the user.
     """
 
     target: ClusterTarget
@@ -67,12 +91,14 @@ class ClusterPlan:
     digest: str
     steps: Sequence[ManifestStep]
     server: str | None = None
+    upload: UploadStep | None = None
     notes: Sequence[str] = ()
 
     @property
     def has_changes(self) -> bool:
         """True if applying it changes something, or if no cluster was asked."""
-        return any(step.action != "none" for step in self.steps)
+        is_uploaded = self.upload is not None and self.upload.has_changes
+        return is_uploaded or any(step.action != "none" for step in self.steps)
 
     @property
     def manifests(self) -> list[Mapping[str, Any]]:
@@ -138,6 +164,8 @@ def render_plan(plan: ClusterPlan) -> list[str]:
     """Return the lines of a plan: what is created (+) and changed (~), with every new manifest in full."""
     place = "" if plan.server is None else f" on {plan.server}"
     lines = [f"{plan.name} in namespace {plan.namespace}{place}"]
+    if plan.upload is not None:
+        lines += ["", *_render_upload(plan.upload)]
     for step in plan.steps:
         lines += ["", *_render_step(step)]
     if plan.notes:
@@ -145,9 +173,28 @@ def render_plan(plan: ClusterPlan) -> list[str]:
     if plan.server is None:
         return [*lines, "", f"Plan: {len(plan.steps)} to write; no cluster was asked."]
     if not plan.has_changes:
-        return [*lines, "", "Nothing to do: the cluster has everything."]
-    counts = [sum(step.action == action for step in plan.steps) for action in ("create", "update")]
-    return [*lines, "", f"Plan: {counts[0]} to create, {counts[1]} to change, 0 to delete."]
+        return [*lines, "", "Nothing to do: the cluster has everything." if plan.steps else "Nothing to do."]
+    created, updated, deleted = (
+        sum(step.action == action for step in plan.steps) for action in ("create", "update", "delete")
+    )
+    counts = f"{created} to create, {updated} to change, {deleted} to delete"
+    if plan.upload is not None:
+        counts += f"; {len(plan.upload.sent)} files to upload, {len(plan.upload.removed)} to remove"
+    return [*lines, "", f"Plan: {counts}."]
+
+
+def _render_upload(upload: UploadStep) -> Iterator[str]:
+    sign = " " if not upload.has_changes else "~" if upload.unchanged or upload.removed else "+"
+    size = sum(upload.sent.values())
+    yield f"  {sign} repository {upload.uri}: {size:,} bytes to upload, {upload.unchanged} files unchanged"
+    lines = [
+        *(f"      + {key}, {size:,} bytes" for key, size in upload.sent.items()),
+        *(f"      - {key}" for key in upload.removed),
+        *(f"        {key}, which tritonforge did not upload, stays; the pods download it" for key in upload.foreign),
+    ]
+    yield from lines[:_LISTED]
+    if len(lines) > _LISTED:
+        yield f"      and {len(lines) - _LISTED} more"
 
 
 def _render_step(step: ManifestStep) -> Iterator[str]:
@@ -169,7 +216,7 @@ def to_document(plan: ClusterPlan) -> dict[str, Any]:
         "name": plan.name,
         "namespace": plan.namespace,
         "server": plan.server,
-        "digests": {"": plan.digest},
+        "digests": {"": plan.digest} if plan.digest else {},
         "changes": plan.has_changes,
         "steps": [
             {
@@ -184,5 +231,16 @@ def to_document(plan: ClusterPlan) -> dict[str, Any]:
             }
             for step in plan.steps
         ],
+        "upload": None if plan.upload is None else _describe_upload(plan.upload),
         "notes": list(plan.notes),
+    }
+
+
+def _describe_upload(upload: UploadStep) -> dict[str, Any]:
+    return {
+        "uri": upload.uri,
+        "sent": dict(upload.sent),
+        "unchanged": upload.unchanged,
+        "removed": list(upload.removed),
+        "foreign": list(upload.foreign),
     }

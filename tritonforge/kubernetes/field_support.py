@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Final, Literal, TypeAlias
 
 from tritonforge.errors import DefinitionError
+from tritonforge.kubernetes.serving_runtime import MANAGED_BY
 from tritonforge.kubernetes.settings import ClusterSettings
 from tritonforge.sagemaker.endpoints.deployment import Deployment
 
@@ -124,6 +125,11 @@ def check_support(deployment: Deployment, settings: ClusterSettings, target: Clu
                 f"{where}: the tag {label}={value} is not a label of Kubernetes (expected up to 63 letters, digits, "
                 "'-', '_' and '.')"
             )
+    if MANAGED_BY in deployment.tags:
+        raise DefinitionError(
+            f"{where}: the label {MANAGED_BY} is tritonforge's own: destroy deletes the objects that have it. Remove "
+            "the tag"
+        )
     for variable in deployment.environment:
         if not _VARIABLE.fullmatch(variable):
             raise DefinitionError(f"{where}: {variable!r} is not the name of a variable")

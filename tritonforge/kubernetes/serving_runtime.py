@@ -6,6 +6,7 @@ server deploy/k8s-onprem/templates/deployment.yaml (probes).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from tritonforge.kubernetes.container_image import choose_container_image
@@ -13,10 +14,12 @@ from tritonforge.kubernetes.repository_needs import RepositoryNeeds, choose_shar
 from tritonforge.kubernetes.settings import ClusterSettings
 from tritonforge.sagemaker.endpoints.deployment import Deployment
 
-__all__ = ["MANAGER", "build_control_flags", "build_labels", "build_serving_runtime"]
+__all__ = ["MANAGED_BY", "MANAGER", "build_control_flags", "build_labels", "build_serving_runtime", "is_managed",
+           "read_labels"]  # fmt: skip
 
-#: The field manager of server-side apply, and the value of the label managed-by.
+#: The field manager of server-side apply, and the value of the label by which an object is this program's.
 MANAGER: Final = "tritonforge"
+MANAGED_BY: Final = "app.kubernetes.io/managed-by"
 
 _MODELS: Final = "/mnt/models"
 _HTTP, _GRPC, _METRICS = 8080, 9000, 8002
@@ -28,7 +31,18 @@ _STARTUP: Final = 300
 
 def build_labels(deployment: Deployment) -> dict[str, str]:
     """Return the labels of every manifest: the deployment's tags, and who manages it."""
-    return {"app.kubernetes.io/managed-by": MANAGER, **dict(sorted(deployment.tags.items()))}
+    return {MANAGED_BY: MANAGER, **dict(sorted(deployment.tags.items()))}
+
+
+def read_labels(stored: Mapping[str, Any]) -> Mapping[str, str]:
+    """Return the labels of an object as the API server returns it."""
+    labels: Mapping[str, str] = stored["metadata"].get("labels") or {}
+    return labels
+
+
+def is_managed(stored: Mapping[str, Any]) -> bool:
+    """Return True if an object has the label that every manifest of tritonforge has."""
+    return read_labels(stored).get(MANAGED_BY) == MANAGER
 
 
 def build_control_flags(settings: ClusterSettings) -> list[str]:
