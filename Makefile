@@ -47,6 +47,11 @@ test-all: setup .venv/peers/installed
 test-fast: setup
 	@$(PYTEST) --numprocesses=2 -m "$(FAST)"
 
+# Every block of the README and of docs/ that can be run here, and what they show; about ten minutes.
+.PHONY: test-docs pictures
+test-docs: setup
+	@$(BIN)/python -m pytest -m "long or not server" tests/end_to_end/test_documents.py tests/test_documentation.py
+
 # What runs without a framework and a server, on any Python from 3.10 on: make test-core PYTHON=python3.14
 CORE := .venv/core-$(notdir $(PYTHON))
 test-core:
@@ -85,6 +90,11 @@ docs: setup
 	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[client,docs]'
 	@touch $@
+
+# The pictures of the README and of docs/, with a Chromium; the times in them are those of this machine. About ten minutes.
+TRIALS ?= 40
+pictures: setup
+	@$(BIN)/python -m tests.fixtures.make_document_pictures --trials $(TRIALS)
 
 site: .venv/site
 	@$(BIN)/python -m tests.support.site

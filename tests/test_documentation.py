@@ -1,4 +1,7 @@
-"""The code, commands and links of the README and the documentation are run, parsed or followed."""
+"""The commands, imports and links of the README and the documentation are parsed and followed.
+
+`tests/end_to_end/test_documents.py` runs the blocks.
+"""
 
 import ast
 import re
@@ -9,13 +12,12 @@ from typing import Any
 import pytest
 
 from tests.support.checkout import ROOT, run_tritonforge
-from tests.support.command import tritonforge
-from tests.support.command_lines import parse_example
-from tests.support.site import list_broken_links, list_remote_addresses, write_sources
+from tests.support.command_lines import list_commands as list_every_command
+from tests.support.command_lines import locate_command_page, parse_example
+from tests.support.site import list_broken_links, list_remote_addresses, render_configuration, write_sources
+from tests.support.transcripts import NOTE
 from tritonforge import TYPE_FP32, Dali, Input, Output, Tensor
 from tritonforge.errors import DefinitionError
-from tritonforge.repository.definition.loading import load
-from tritonforge.repository.resolve import BuiltArtifact, resolve
 from tritonforge.validation.registry import load_rules
 from tritonforge.validation.rule_page import escape_prose, locate_page
 
@@ -61,15 +63,6 @@ def test_the_definition_is_one_and_its_wiring_error_is_word_for_word() -> None:
     assert f"DefinitionError: {raised.value}" in " ".join(blocks("text")[0].split())
 
 
-def test_the_deployment_is_one() -> None:
-    """The Python block of a deployment makes it."""
-    page = (ROOT / "docs" / "sagemaker.md").read_text()
-    (block,) = (block for block in blocks("python", page) if "import Deployment" in block)
-    defined: dict[str, Any] = {}
-    exec(compile(block, "sagemaker.md", "exec"), defined)
-    assert defined["deployment"].name == "digits"
-
-
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_command_of_a_page_exists(page: Path) -> None:
     """The command line parses `$ tritonforge ...`, `$ make ...` names a target, and a few other programs are listed."""
@@ -90,15 +83,6 @@ def test_the_python_of_a_page_compiles_and_its_imports_work(page: Path) -> None:
         for node in ast.parse(block).body:
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("tritonforge"):
                 exec(compile(ast.Module([node], []), page.name, "exec"), {})
-
-
-@pytest.mark.parametrize("command", ["tritonforge graph repos/digits/definition.py"])
-def test_a_page_shows_the_output_of_a_command(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)
-    texts = [block for page in PAGES for block in blocks("console", page.read_text())]
-    shown = [text.partition("\n")[2] for text in texts if text.startswith(f"$ {command}\n")]
-    assert shown
-    assert {tritonforge(*command.split()[1:]).stdout} == set(shown)
 
 
 def test_links_between_pages_lead_to_files_and_headings() -> None:
@@ -130,34 +114,6 @@ def test_the_site_has_a_page_for_every_rule(tmp_path: Path) -> None:
         assert escape_prose(rule.sentence.splitlines()[-1]) in (tmp_path / "source" / page).read_text()
 
 
-def built_files() -> list[str]:
-    """The paths in the transcript of `tritonforge build repos/inception_v3`."""
-    transcript = next(block for block in blocks("console") if "tritonforge build repos/inception_v3" in block)
-    return re.findall(r"^  (\S+/\S+)  [\d.]+ k?M?B$", transcript, flags=re.MULTILINE)
-
-
-def test_the_build_transcript_lists_the_files_of_the_definition() -> None:
-    """Each path in the transcript is in the repository that the definition describes, and no other."""
-    names = {"dali": "model.dali", "inception_graphdef": "model.graphdef"}
-    files = resolve(load(ROOT / "repos/inception_v3/definition.py").models).files
-    assert built_files() == sorted(
-        f"{path}/{names[source.model.name]}" if isinstance(source, BuiltArtifact) else path
-        for path, source in files.items()
-    )
-
-
-# The graph takes long to build; the test above compares the same paths with the definition.
-@pytest.mark.long
-@pytest.mark.framework
-def test_the_build_transcript_lists_the_files_that_are_built(inception: Path) -> None:
-    """Each path in the transcript is in the built repository, and no other."""
-    assert built_files() == sorted(
-        path.relative_to(inception).as_posix()
-        for path in inception.rglob("*")
-        if path.is_file() and path.parent != inception
-    )
-
-
 @pytest.mark.process
 def test_the_exit_codes_are_documented_in_both_places() -> None:
     """docs/commands.md and `--help` name the same codes."""
@@ -166,6 +122,24 @@ def test_the_exit_codes_are_documented_in_both_places() -> None:
     for code in ("0", "1", "2", "130"):
         assert f"| {code} |" in reference
         assert f" {code} " in help_
+
+
+def test_the_site_has_a_page_for_every_command(tmp_path: Path) -> None:
+    write_sources(tmp_path / "source")
+    index, configuration = (tmp_path / "source" / "commands.md").read_text(), render_configuration()
+    for name, line, command in list_every_command():
+        page = (tmp_path / "source" / locate_command_page(name)).read_text()
+        assert page.startswith(f"# {name}\n\n{escape_prose(line)}\n")
+        for option in command.params:
+            assert all(f"{text}" in page for text in option.opts if text.startswith("--")), option.name
+        assert f"]({locate_command_page(name)})" in index
+        assert f": {locate_command_page(name)}\n" in configuration
+
+
+def test_comments_about_a_block_are_not_on_the_site(tmp_path: Path) -> None:
+    write_sources(tmp_path / "source")
+    for page in (tmp_path / "source").rglob("*.md"):
+        assert not NOTE.search(page.read_text()), page
 
 
 def test_the_link_check_of_the_site_reports_files_anchors_and_hosts(tmp_path: Path) -> None:

@@ -18,10 +18,10 @@ def run_tritonforge(*arguments: str, timeout: float = 300) -> subprocess.Complet
 
 
 def build(name: str, folder: Path) -> str:
-    """Build `repos/<name>` into a folder of this name; return what the command reported."""
+    """Build `repos/<name>` into a folder of this name; return what the command printed."""
     done = run_tritonforge("build", f"repos/{name}", "-o", str(folder / name))
     assert done.returncode == 0, done.stderr
-    return done.stderr
+    return done.stderr + done.stdout
 
 
 def build_once(name: str, shared: Path) -> Path:
@@ -34,7 +34,7 @@ def build_once(name: str, shared: Path) -> Path:
 
 
 def read_build_log(repository: Path) -> str:
-    """Return what the command reported while it built a repository that all tests share."""
+    """Return what the command printed while it built a repository that all tests share."""
     return _record(repository).read_text()
 
 

@@ -1,4 +1,7 @@
-"""The commands, and docs/commands.md, which ``python -m tests.support.command_lines`` writes from them."""
+"""The commands as documents.
+
+``python -m tests.support.command_lines`` writes docs/commands.md; the site has a page for each command.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,22 @@ import click
 
 from tritonforge.cli.command import Group
 from tritonforge.cli.main import cli
+from tritonforge.validation.rule_page import escape_prose
 
-__all__ = ["DOCUMENT", "list_commands", "parse_example", "render_reference"]
+__all__ = [
+    "DOCUMENT",
+    "list_commands",
+    "locate_command_page",
+    "parse_example",
+    "render_command_index",
+    "render_command_page",
+    "render_reference",
+]
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "commands.md"
+
+#: The group of the options that every command has.
+_GLOBAL = "Global options"
 
 _INTRODUCTION = """\
 # Commands
@@ -104,12 +119,50 @@ def render_reference() -> str:
     commands = list(list_commands())
     parts = [_INTRODUCTION, *(f"| [`{name}`](#{name.replace(' ', '-')}) | {line} |\n" for name, line, _ in commands)]
     for name, _, command in commands:
-        context = click.Context(
-            command, info_name=name, max_content_width=110, terminal_width=110, help_option_names=["-h", "--help"]
-        )
-        text = command.get_help(context)
-        parts.append(f"\n## {name}\n\n```text\n{text}\n```\n")
+        parts.append(f"\n## {name}\n\n```text\n{command.get_help(_create_context(name, command))}\n```\n")
     return "".join(parts)
+
+
+def locate_command_page(name: str) -> str:
+    """Return the path of a command's page on the site.
+
+    >>> locate_command_page("tritonforge manifest check")
+    'commands/manifest-check.md'
+    """
+    return f"commands/{name.removeprefix('tritonforge ').replace(' ', '-')}.md"
+
+
+def render_command_index() -> str:
+    """Return the page of the site that lists all commands, with what is common to them."""
+    rows = (f"| [`{name}`]({locate_command_page(name)}) | {line} |\n" for name, line, _ in list_commands())
+    return "".join([_INTRODUCTION, *rows])
+
+
+def render_command_page(name: str, line: str, command: click.Command) -> str:
+    """Return the page of a command: its usage, its help, its options by group, and its examples."""
+    context = _create_context(name, command)
+    usage = command.get_usage(context).removeprefix("Usage: ")
+    parts = [f"# {name}\n\n{escape_prose(line)}\n\n```text\n{usage}\n```\n\n{escape_prose(command.help or '')}\n"]
+    groups: dict[str, list[tuple[str, str]]] = {}
+    for parameter in command.get_params(context):
+        record = parameter.get_help_record(context)
+        if record is not None:
+            groups.setdefault(getattr(parameter, "group", _GLOBAL), []).append(record)
+    example = getattr(command, "example", "")
+    if example:
+        parts.append(f"\n## Examples\n\n```sh\n{example.strip()}\n```\n")
+    for heading in sorted(groups, key=lambda group: (group == _GLOBAL, group != "Options")):
+        parts.append(f"\n## {heading}\n")
+        parts += (f"\n`{names}`\n:   {escape_prose(text)}\n" for names, text in groups[heading])
+    if command.epilog:
+        parts.append(f"\n{escape_prose(command.epilog)}\n")
+    return "".join(parts)
+
+
+def _create_context(name: str, command: click.Command) -> click.Context:
+    return click.Context(
+        command, info_name=name, max_content_width=110, terminal_width=110, help_option_names=["-h", "--help"]
+    )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The documentation site: ``python -m tests.support.site`` writes its sources and builds it; warnings are errors.
 
-``build/site-source`` has docs/, a page for every rule, and the commands as they are now; ``build/site`` is the result.
+``build/site-source`` has docs/, a page for every rule and every command as they are now; ``build/site`` is the result.
 Links to files of the repository outside docs/ become their paths in code, since the site does not have these files.
 """
 
@@ -15,18 +15,21 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from tests.support.command_lines import render_reference
+from tests.support.command_lines import list_commands, locate_command_page, render_command_index, render_command_page
+from tests.support.transcripts import NOTE
 from tritonforge.cli.validation import render_rule_table
 from tritonforge.validation.registry import load_rules
 from tritonforge.validation.rule_page import build_page
 
-__all__ = ["ROOT", "SITE", "list_broken_links", "list_remote_addresses", "write_sources"]
+__all__ = ["ROOT", "SITE", "list_broken_links", "list_remote_addresses", "render_configuration", "write_sources"]
 
 ROOT = Path(__file__).parents[2]
 SOURCE, SITE = ROOT / "build" / "site-source", ROOT / "build" / "site"
 
 #: Links to what the site does not have: the rest of the repository, and the editors' extensions in docs/.
 _OUTSIDE = re.compile(r"\[[^\]]*\]\(((?:\.\./|editors/)[^)]*)\)")
+#: Links to a command on the one page that the repository has of them.
+_COMMAND = re.compile(r"\(commands\.md#tritonforge-([\w-]+)\)")
 
 
 def write_sources(directory: Path) -> None:
@@ -37,14 +40,30 @@ def write_sources(directory: Path) -> None:
         text = page.read_text(encoding="utf-8")
         if text.startswith("---\nname:"):  # the header that agents read
             text = f"# A skill for coding agents\n\n```markdown\n{text}```\n"
-        page.write_text(_OUTSIDE.sub(_name_file, text), encoding="utf-8")
-    (directory / "commands.md").write_text(render_reference(), encoding="utf-8")
+        text = _COMMAND.sub(r"(commands/\1.md)", _OUTSIDE.sub(_name_file, NOTE.sub("", text)))
+        page.write_text(text, encoding="utf-8")
+    (directory / "commands.md").write_text(render_command_index(), encoding="utf-8")
+    (directory / "commands").mkdir()
+    for name, line, command in list_commands():
+        page = f"{render_command_page(name, line, command)}\n[All commands](../commands.md)\n"
+        (directory / locate_command_page(name)).write_text(page, encoding="utf-8")
     (directory / "rules.md").write_text(render_rule_table(has_pages=True), encoding="utf-8")
     (directory / "rules").mkdir()
     for rule in load_rules().values():
         (directory / "rules" / f"{rule.code}.md").write_text(
             f"{build_page(rule)}\n[All rules](../rules.md)\n", encoding="utf-8"
         )
+
+
+def render_configuration() -> str:
+    """Return docs/mkdocs.yml with the pages of the commands below their index."""
+    text = (ROOT / "docs" / "mkdocs.yml").read_text(encoding="utf-8")
+    line = "      - Commands: commands.md\n"
+    assert line in text
+    pages = [(name.removeprefix("tritonforge "), locate_command_page(name)) for name, _, _ in list_commands()]
+    entries = "".join(f"          - {name}: {path}\n" for name, path in pages)
+    entries = "".join(f"          - {name}: {path}\n" for name, path in pages)
+    return text.replace(line, f"      - Commands:\n          - commands.md\n{entries}")
 
 
 def _name_file(link: re.Match[str]) -> str:
@@ -111,7 +130,7 @@ def main() -> int:
     """Build the site; return 1 if the generator warns, a link is broken or a page loads something from elsewhere."""
     write_sources(SOURCE)
     shutil.rmtree(SITE, ignore_errors=True)
-    shutil.copy(ROOT / "docs" / "mkdocs.yml", SOURCE.parent)
+    (SOURCE.parent / "mkdocs.yml").write_text(render_configuration(), encoding="utf-8")
     command = [sys.executable, "-m", "zensical", "build", "--strict", "--clean"]
     built = subprocess.run(command, cwd=SOURCE.parent, check=False)
     if built.returncode:
