@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.triton_traces import write_request
 from tritonforge.errors import TraceError
-from tritonforge.profiling import traces
+from tritonforge.profiling import trace_records, traces
 from tritonforge.profiling.otlp import render_otlp
 from tritonforge.profiling.trace_records import BOUNDARY, RecordReader, TimestampRecord, render_records
 from tritonforge.profiling.trace_summary import list_executions_with_rest, summarize_traces
@@ -99,6 +99,28 @@ def test_what_is_not_a_record_is_skipped_and_counted(noise: str) -> None:
     requests, reader = read(f"[{write_request()},{noise},{write_request(4)}]")
     assert [request.root.model for request in requests] == ["digits", "digits"]
     assert reader.unreadable > 0
+
+
+def test_a_text_of_too_many_foreign_records_is_not_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trace_records, "MOST_UNREADABLE", 20)
+    read_pieces = []
+
+    def list_pieces() -> Iterator[str]:
+        yield f"[{write_request()}"
+        for number in range(1000):
+            read_pieces.append(number)
+            yield ',{"id":1}' * 10_000
+
+    reader = RecordReader(list_pieces())
+    (request,) = assemble_traces(reader)
+    assert (request.root.model, reader.has_stopped, reader.is_cut_off) == ("digits", True, False)
+    assert len(read_pieces) < 10
+
+
+def test_records_without_a_timestamp_are_no_errors() -> None:
+    empty = ',{"id":1,"timestamps":[]}' * 3
+    _, reader = read(f"[{write_request()}{empty}]")
+    assert reader.unreadable == 0
 
 
 def test_records_of_tensors_are_skipped() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -25,6 +26,9 @@ __all__ = ["trace"]
 
 #: The ends of names that -o takes.
 _SUFFIXES: Final = (".svg", ".html", ".htm", ".json")
+
+#: Bytes of files that take longer to read than a person waits without a sign.
+_LARGE: Final = 32 << 20
 
 #: Columns of the table of steps that are phases.
 _PHASES: Final = ("queue", "input", "infer", "output")
@@ -64,14 +68,15 @@ def trace(
     from tritonforge.profiling.trace_file import TraceFiles
     from tritonforge.profiling.trace_summary import summarize_traces
 
-    traces = TraceFiles(files)
-
     def select() -> Iterator[RequestTrace]:
         for request in traces:
             if model in (None, request.root.model) and request_id in (None, request.request_id):
                 yield request
 
-    summary = summarize_traces(select(), slowest=slowest)
+    title = ", ".join(path.name for path in files[:3])
+    traces = TraceFiles(files)
+    with _show_progress(traces, f"reading {title}"):
+        summary = summarize_traces(select(), slowest=slowest)
     for problem in traces.problems:
         note(problem)
     if not summary.requests and (model is not None or request_id is not None):
@@ -79,7 +84,8 @@ def trace(
     if not summary.requests:
         raise TraceError(f"{files[0]}: no complete request in the file. Send a request to the server")
     if output is not None:
-        _write(output, summary, select, traces, theme=theme, title=", ".join(path.name for path in files[:3]))
+        with _show_progress(traces, f"writing {output.name}"):
+            _write(output, summary, select, traces, theme=theme, title=title)
         count = summary.requests if output.suffix.lower() == ".json" else len(summary.slowest)
         echo(f"{output}: {count} request{'' if count == 1 else 's'}")
     elif as_json:
@@ -87,6 +93,20 @@ def trace(
     else:
         _print(summary)
     return 0
+
+
+@contextlib.contextmanager
+def _show_progress(traces: TraceFiles, what: str) -> Iterator[None]:
+    """Show how much of large files is read while the context lasts."""
+    from tritonforge.cli.terminal import steps
+
+    if traces.measure_size() < _LARGE:
+        yield
+        return
+    with steps() as progress:
+        progress.begin(what)
+        traces.on_progress = progress.show_bytes
+        yield
 
 
 def _write(output: Path, summary: TraceSummary, select: Any, traces: TraceFiles, *, theme: Theme, title: str) -> None:

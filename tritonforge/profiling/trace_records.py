@@ -16,7 +16,15 @@ from typing import Any, Final, TypeAlias
 
 from tritonforge.errors import TraceError
 
-__all__ = ["BOUNDARY", "ExecutionRecord", "Record", "RecordReader", "TimestampRecord", "render_records"]
+__all__ = [
+    "BOUNDARY",
+    "MOST_UNREADABLE",
+    "ExecutionRecord",
+    "Record",
+    "RecordReader",
+    "TimestampRecord",
+    "render_records",
+]
 
 #: The text between two requests in a file of `tritonforge serve --trace`. JSON ignores the line break; with it
 #: a reader need not guess where the records of a request end.
@@ -24,6 +32,9 @@ BOUNDARY: Final = "\n,"
 
 #: Characters that one record may have; a longer one is skipped.
 _LONGEST: Final = 1 << 16
+
+#: Records that are not of a trace; after these the rest of the text is not read, so that reading ends.
+MOST_UNREADABLE: Final = 100_000
 
 #: Nanoseconds and ids are unsigned 64-bit integers.
 _LARGEST: Final = 2**64 - 1
@@ -36,6 +47,11 @@ _START: Final = re.compile(r'\{"id":\d')
 _OPEN_TIMESTAMPS: Final = re.compile(r'"timestamps":\[[^\]]*\]$')
 _TENSOR: Final = re.compile(r'\{"id":\d{1,20},"activity":')
 _TENSOR_END: Final = re.compile(r'\}\}(?=\s*(?:,\s*\{"id":|\]))')
+
+#: A record of one timestamp as Triton writes it, or of none: nine of ten records have this form.
+_TIMESTAMP: Final = re.compile(
+    r',?\{"id":(\d{1,19}),"timestamps":\[(?:\{"name":"([A-Z_]{1,100})","ns":(\d{1,19})\})?\]\}'
+)
 
 #: An object that holds flat objects at most, so that a search for its end takes one pass over it.
 _OBJECT: Final = re.compile(r"\{(?:[^{}]|\{[^{}]*\})*\}")
@@ -91,6 +107,8 @@ class RecordReader:
         self.tensors = 0
         #: True when the text ends before the array does.
         self.is_cut_off = False
+        #: True when the rest was not read, after `MOST_UNREADABLE` records that are not of a trace.
+        self.has_stopped = False
         self._pieces = iter(pieces)
         self._text = ""
         self._place = 0
@@ -101,7 +119,14 @@ class RecordReader:
         while True:
             character = self._skip_separators()
             if character == "{":
-                yield from self._read_record()
+                match = _TIMESTAMP.match(self._text, self._place)
+                if match is None:
+                    yield from self._read_record()
+                while match is not None:
+                    self._place = match.end()
+                    if match[3] is not None:
+                        yield TimestampRecord(int(match[1]), match[2], int(match[3]))
+                    match = _TIMESTAMP.match(self._text, self._place)
             elif character == "\n":  # the border between two requests
                 yield None
             elif character == "]":
@@ -111,6 +136,9 @@ class RecordReader:
                 return
             else:
                 self._skip_unreadable()
+            if self.unreadable >= MOST_UNREADABLE:
+                self.has_stopped = True
+                return
 
     def _begin(self) -> None:
         while not self._text.strip() and self._extend():
