@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -12,6 +11,7 @@ from tritonforge.errors import CaseError, DecodeError, ServerError
 from tritonforge.golden_tests.cases import Case, Source
 from tritonforge.golden_tests.data_flow import DataFlow, find_outermost, plan_data_flow
 from tritonforge.golden_tests.evaluation import Answer, CaseAnswer
+from tritonforge.golden_tests.flow_client import FlowClient
 from tritonforge.golden_tests.recordings import Recording
 from tritonforge.inference.client import Client
 from tritonforge.inference.transports import TensorMetadata
@@ -35,12 +35,11 @@ class RepositoryRunner:
     decoupled models.
     """
 
-    def __init__(self, client: Client, configs: Mapping[str, Any], open_stream: Callable[[], Client]) -> None:
+    def __init__(self, client: Client, configs: Mapping[str, Any], open_stream: Callable[[], Client | None]) -> None:
         self._client = client
         self._configs = configs
-        self._open_stream = open_stream
+        self._flow_client = FlowClient(client, open_stream)
         self._flows: dict[str, DataFlow] = {}
-        self._sequences = itertools.count(1)
 
     def plan(self, case: Case) -> DataFlow:
         """Return the data flow of the model of a case. Raises CaseError if the repository does not have it."""
@@ -102,25 +101,15 @@ class RepositoryRunner:
         version: str = "",
         outputs: tuple[str, ...] = (),
     ) -> Answer:
-        arguments: dict[str, Any] = {"model": model, "model_version": version}
-        if flow.is_sequence:  # every request is a sequence of its own
-            arguments |= {"sequence_id": next(self._sequences), "sequence_start": True, "sequence_end": True}
         try:
-            if flow.is_decoupled:
-                responses = list(self._open_stream().infer_stream(inputs, **arguments))
-                return Answer(
-                    {
-                        f"{index}/{name}": array
-                        for index, entry in enumerate(responses)
-                        for name, array in entry.outputs.items()
-                    }
-                )
-            response = self._client.infer(inputs, outputs=outputs, **arguments)
+            arrays = self._flow_client.infer(model, inputs, flow, version=version, outputs=outputs)
         except ServerError as error:
             return Answer(error=error.message)
+        if flow.is_decoupled:
+            return Answer(arrays)
         labelled = () if flow.is_sequence else self._client.metadata(model).labelled_outputs
-        names = [name for name in labelled if name in response.outputs]
-        return Answer(response.outputs, _ask_labels(self._client, inputs, names, model=model, version=version))
+        names = [name for name in labelled if name in arrays]
+        return Answer(arrays, _ask_labels(self._client, inputs, names, model=model, version=version))
 
 
 class EndpointRunner:

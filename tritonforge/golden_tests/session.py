@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from tritonforge.building import BuildProgress, build_definitions
 from tritonforge.errors import CaseError
 from tritonforge.golden_tests.runner import RepositoryRunner
-from tritonforge.inference.client import Client
+from tritonforge.inference.private_server import open_private_server
 from tritonforge.repository.definition.loading import load
 from tritonforge.serving.repository_overlay import read_configs
-from tritonforge.serving.server import Server
 
 __all__ = ["TestedPath", "find_tested_path", "open_runner"]
 
@@ -76,32 +75,10 @@ def open_runner(
         MissingExtraError: nvidia-pytriton is not installed, or gRPC, which decoupled models need.
     """
     configs = read_configs(repository)
-    has_decoupled = any(config.model_transaction_policy.decoupled for config in configs.values())  # type: ignore[attr-defined]  # a class made at run time
-    with ExitStack() as stack:
-        server = stack.enter_context(
-            Server(
-                repository,
-                sagemaker_port=None,
-                http_port=0,
-                grpc_port=0 if has_decoupled else None,
-                metrics_port=None,
-                unguessable=True,
-                startup_timeout=timeout,
-                on_progress=on_progress,
-            )
-        )
-        for warning in server.warnings:
-            on_warning(warning)
-        assert server.http_url is not None  # its port is on
-        client = stack.enter_context(Client(server.http_url, front_end="triton"))
-        streams: list[Client] = []
-
-        def open_stream() -> Client:
-            if not streams:
-                streams.append(stack.enter_context(Client(server.grpc_url or "")))
-            return streams[0]
-
-        yield RepositoryRunner(client, configs, open_stream)
+    with open_private_server(
+        repository, configs, timeout=timeout, on_progress=on_progress, on_warning=on_warning
+    ) as private:
+        yield RepositoryRunner(private.client, configs, private.open_stream)
 
 
 def _shorten(path: Path) -> Path:

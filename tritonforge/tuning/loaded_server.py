@@ -15,12 +15,12 @@ from typing import Any, Final
 
 from tritonforge.errors import ConnectError, LaunchError
 from tritonforge.inference.client import Client
+from tritonforge.inference.private_server import open_private_server
 from tritonforge.inference.wire import Payload
 from tritonforge.profiling.load import Load, LoadResult, StopRule
 from tritonforge.profiling.load_generator import MeasureProgress, measure
 from tritonforge.profiling.target import Target, open_target
 from tritonforge.serving.repository_overlay import has_gpu
-from tritonforge.serving.server import Server
 from tritonforge.triton.schema import ModelConfig, new_model_config
 from tritonforge.tuning.model_control import ModelControl, TrialError
 from tritonforge.tuning.objective import Measurement
@@ -151,35 +151,26 @@ def open_local_server(
         LaunchError: it does not load, with Triton's own reason.
         MissingExtraError: nvidia-pytriton is not installed.
     """
-    has_decoupled = any(_as_any(config).model_transaction_policy.decoupled for config in configs.values())
     fitted = _fit_machine(configs)
     with ExitStack() as stack:
         running = stack.enter_context(ExitStack())
 
         def start() -> tuple[ModelControl, Client]:
             running.close()
-            server = running.enter_context(
-                Server(
+            private = running.enter_context(
+                open_private_server(
                     repository,
+                    configs,
                     models=sorted(configs),
-                    sagemaker_port=None,
-                    http_port=0,
-                    grpc_port=0 if has_decoupled else None,
-                    metrics_port=None,
-                    unguessable=True,
-                    startup_timeout=timeout,
+                    timeout=timeout,
                     on_progress=on_progress,
+                    on_warning=on_warning,
                 )
             )
-            for warning in server.warnings:
-                on_warning(warning)
-            url = server.http_url
-            assert url is not None  # its port is on
-            control = ModelControl(url, fitted, headers=server.model_control_headers, timeout=timeout)
+            headers = private.server.model_control_headers
+            control = ModelControl(private.http_url, fitted, headers=headers, timeout=timeout)
             running.callback(control.close)
-            address = server.grpc_url if has_decoupled and server.grpc_url is not None else url
-            options: dict[str, Any] = {} if has_decoupled else {"front_end": "triton"}
-            return control, running.enter_context(Client(address, **options))
+            return control, private.open_stream() or private.client
 
         control, client = start()
         yield LoadedServer(load, control, client, start)
