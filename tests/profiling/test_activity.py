@@ -96,6 +96,36 @@ def test_a_step_that_clients_also_request_is_marked_as_shared() -> None:
     assert [row.name for row in model.rows if row.is_shared] == ["first"]
 
 
+def test_models_that_code_requests_are_rows_below_the_model_whose_code_does() -> None:
+    """Clients and code are not distinguished by statistics: only what the repository states is shown as a call."""
+    configs = {**CONFIGS, "pipeline": PLAIN, "scorer": PLAIN}
+    names = ("pipeline", "scorer", "both", "first", "inner", "second", "third")
+
+    def read_all(time: float, requests: int) -> ServerReading:
+        statistics = {(name, "1"): count(name, requests, 5) for name in names}
+        return ServerReading(time, statistics, configs)
+
+    calls = {"pipeline": ["both", "scorer"], "second": ["scorer", "absent"]}
+    (model,) = compute_activity(read_all(1, 0), read_all(2, 10), calls).models
+    assert [(row.name, row.depth, row.is_called, row.is_shared) for row in model.rows] == [
+        ("pipeline", 0, False, False), ("pipeline/both", 1, True, False), ("pipeline/both/first", 2, False, False),
+        ("pipeline/both/inner/second", 3, False, False), ("pipeline/both/inner/second/scorer", 4, True, True),
+        ("pipeline/both/inner/third", 3, False, False),
+    ]  # fmt: skip
+    assert model.rows[4].compute == pytest.approx(5)
+    unknown = compute_activity(read_all(1, 0), read_all(2, 10)).models
+    assert [entry.rows[0].name for entry in unknown] == ["both", "pipeline", "scorer"]
+
+
+def test_models_that_request_one_another_are_rows_of_the_first_one() -> None:
+    configs = {"a": PLAIN, "b": PLAIN}
+    readings = [
+        ServerReading(time, {(name, "1"): count(name, 10 * time, 5) for name in configs}, configs) for time in (1, 2)
+    ]
+    (model,) = compute_activity(*readings, {"a": ["b"], "b": ["a"]}).models
+    assert [row.name for row in model.rows] == ["a", "a/b", "a/b/a"]
+
+
 def test_a_model_without_configuration_or_step_is_a_plain_row() -> None:
     """Models are loaded and unloaded between two requests of one reading."""
     after = ServerReading(2, {("new", "1"): count("new", 10, 5), ("half", "1"): count("half", 10, 5)},

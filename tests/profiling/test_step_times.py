@@ -7,11 +7,14 @@ import pytest
 from tests.support.step_statistics import PLAIN, build_ensemble, build_statistics, build_times, parse_config
 from tritonforge.profiling.bottleneck import find_bottleneck
 from tritonforge.profiling.statistics import Duration, ModelStatistics
-from tritonforge.profiling.step_times import RequestTime, compute_request_time, count_instances
+from tritonforge.profiling.step_times import Calls, RequestTime, compute_request_time, count_instances
 
 
-def measure(configs: dict[str, Any], *, seconds: float = 1.0, **models: dict[str, Any]) -> RequestTime:
-    return compute_request_time(configs, next(iter(configs)), build_statistics(**models), seconds=seconds)
+def measure(
+    configs: dict[str, Any], *, seconds: float = 1.0, calls: Calls | None = None, **models: dict[str, Any]
+) -> RequestTime:
+    statistics = build_statistics(**models)
+    return compute_request_time(configs, next(iter(configs)), statistics, seconds=seconds, calls=calls or {})
 
 
 def test_the_time_of_an_ensemble_is_its_steps_and_its_own_time() -> None:
@@ -178,6 +181,70 @@ def test_a_called_ensemble_is_listed_without_its_steps() -> None:
         configs, a=build_times(infer=20), inner=build_times(total=18), b=build_times(infer=9), c=build_times(infer=9)
     )
     assert [(called.model, called.calls) for called in times.called] == [("inner", 1.0)]
+
+
+def test_the_time_of_calls_is_a_part_of_the_computation_of_the_model_whose_code_makes_them() -> None:
+    configs = {"both": build_ensemble("a: IN -> t", "b: t -> OUT"), "a": PLAIN, "b": PLAIN, "inner": PLAIN}
+    times = measure(
+        configs,
+        both=build_times(total=25),
+        a=build_times(infer=22),
+        b=build_times(infer=2),
+        inner=build_times(200, queue=1, infer=4),
+        calls={"a": ["inner"], "elsewhere": ["inner"]},
+    )
+    (called,) = times.called
+    assert (called.callers, called.calls, called.total) == (("a",), 2.0, pytest.approx(10))
+    assert [(step.name, step.queue, step.compute_infer) for step in called.steps] == [("inner", 1.0, 4.0)]
+    assert [step.calls for step in times.steps] == [pytest.approx(10), 0.0]
+    assert (sum(step.total for step in times.critical_path), times.overhead) == (24.0, 1.0)  # calls are not added
+
+
+def test_an_execution_waits_for_the_calls_of_its_whole_batch() -> None:
+    times = measure(
+        {"a": PLAIN, "inner": PLAIN},
+        a=build_times(infer=22, batch=4),
+        inner=build_times(infer=5),
+        calls={"a": ["inner"]},
+    )
+    assert times.steps[0].calls == pytest.approx(20)
+    found = find_bottleneck(times, {"a": PLAIN, "inner": PLAIN})
+    assert found is not None
+    assert found.kind == "calls"
+    assert "1 x inner (5.00 ms), 20.0 ms for all requests of a batch (mean batch 4.0)" in found.sentence
+
+
+def test_calls_at_the_same_time_or_of_several_models_are_no_part_that_is_known() -> None:
+    configs = {"both": build_ensemble("a: IN -> t", "b: t -> OUT"), "a": PLAIN, "b": PLAIN, "inner": PLAIN}
+    models = {"both": build_times(total=20), "a": build_times(infer=12), "b": build_times(infer=8)}
+    at_once = measure(configs, **models, inner=build_times(300, infer=6), calls={"a": ["inner"]})
+    assert at_once.steps[0].calls == 0.0
+    of_both = measure(configs, **models, inner=build_times(200, infer=6), calls={"a": ["inner"], "b": ["inner"]})
+    assert (of_both.called[0].callers, [step.calls for step in of_both.steps]) == (("a", "b"), [0.0, 0.0])
+
+
+def test_calls_of_called_models_and_of_the_steps_of_called_ensembles_are_listed_below_the_first_caller() -> None:
+    configs = {
+        "a": PLAIN,
+        "chain": build_ensemble("b: IN -> t", "c: t -> OUT"),
+        **dict.fromkeys(("b", "c", "deep"), PLAIN),
+    }
+    times = measure(
+        configs,
+        a=build_times(infer=20),
+        chain=build_times(total=15),
+        b=build_times(infer=4),
+        c=build_times(infer=10),
+        deep=build_times(infer=3),
+        calls={"a": ["chain", "a"], "c": ["deep", "absent"], "deep": ["a"]},
+    )
+    names = [(called.model, [step.name for step in called.steps]) for called in times.list_called("a")]
+    assert names == [("chain", ["chain/b", "chain/c"]), ("deep", ["deep"])]
+    assert times.steps[0].calls == pytest.approx(15)
+    found = find_bottleneck(times, configs)
+    assert found is not None
+    assert found.kind == "calls"
+    assert "deep" not in found.sentence  # its time is in that of chain
 
 
 def test_executions_that_take_longer_under_load_are_contention() -> None:

@@ -50,7 +50,7 @@ class HostileRepository:
         """Return a bottleneck."""
         return {
             "seconds": 1.0, "history": [], "requests_per_second": 1.0, "milliseconds": 1.0, "steps": [],
-            "bottleneck": {"step": ATTACK, "sentence": ATTACK},
+            "called": [], "bottleneck": {"step": ATTACK, "sentence": ATTACK},
         }  # fmt: skip
 
     def send_sample(self, model: str, number: int) -> dict[str, Any]:
@@ -59,9 +59,14 @@ class HostileRepository:
             ATTACK: build_tensor_view(np.array([[ATTACK.encode()]], object), has_batch=True),
             "scores": build_tensor_view(np.array([[0.4, 0.6]], np.float32), labels=[ATTACK, ATTACK], has_batch=True),
         }
+        called = {"name": ATTACK, "model": ATTACK, "server": {
+            "requests": 2, "queue": 1.0, "compute_input": 1.0, "compute_infer": 1.0, "compute_output": 1.0,
+            "total": 4.0,
+        }}  # fmt: skip
         step = {
             "name": ATTACK, "model": ATTACK + "2", "inputs": {ATTACK: "a"}, "outputs": {ATTACK: ATTACK, "b": "scores"},
             "status": "failed", "milliseconds": 1.0, "server": None, "error": ATTACK,
+            "calls": 0.0, "called": [called],
         }  # fmt: skip
         answer = {
             "milliseconds": 1.0,

@@ -15,6 +15,7 @@ import pytest
 from tests.support.browser import open_browser
 from tests.support.checkout import ROOT
 from tests.support.hostile_console import HostileRepository
+from tests.support.step_models import write_caller, write_steps
 from tritonforge.serving.server import Server
 from tritonforge.web_console import open_console
 from tritonforge.web_console.console_server import ConsoleServer
@@ -157,6 +158,26 @@ def test_everything_is_reached_with_the_keyboard(browser: Any, console: ConsoleS
         assert page.evaluate("document.activeElement.dataset.tensor") == "PROBABILITIES"
         assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
         assert page.locator("#status").get_attribute("aria-live") == "polite"
+
+
+def test_a_model_that_code_requests_has_its_times_within_those_of_its_caller(browser: Any, tmp_path: Path) -> None:
+    repository = write_steps(tmp_path, {"first": 0.002, "second": 0.001})
+    write_caller(repository, "pipeline", called="first", times=2)
+    with (
+        Server(repository, sagemaker_port=None, http_port=0, grpc_port=None, metrics_port=None) as server,
+        open_console(server, model=None, port=0, samples=None) as console,
+        open_page(browser, console.url) as page,
+    ):
+        page.wait_for_selector("#graph .canvas")
+        page.select_option("#model", "pipeline")
+        page.wait_for_selector("#graph .place.called")
+        send(page, "generated inputs")
+        (called,) = page.locator("#steps .called-models li").all_inner_texts()
+        assert called.startswith("first\n2 requests of")
+        parts = page.locator("#steps .step.answered .parts").first.inner_text()
+        assert "in calls" in parts
+        page.wait_for_function("() => document.querySelector('#graph .place.called').textContent.includes('queue')")
+        assert page.locator("#graph .place.called").count() == 1
 
 
 def test_a_page_without_the_token_has_no_data(browser: Any, console: ConsoleServer) -> None:

@@ -3,7 +3,9 @@ import xml.etree.ElementTree as ET
 import pytest
 from google.protobuf import text_format
 
-from tests.support.graph_repositories import HOSTILE, NESTED, PASSING
+from tests.support.graph_repositories import CALLING, HOSTILE, NESTED, PASSING
+from tests.support.rule_repositories import e
+from tests.support.rule_repositories import step as build_step
 from tritonforge.golden_tests.data_flow import plan_data_flow
 from tritonforge.graph.graph_reader import read_graph
 from tritonforge.graph.svg import render_dark_style
@@ -47,6 +49,26 @@ def test_the_spaces_are_inside_their_boxes_and_apart() -> None:
         assert bottom <= view.height
         for other in spaces[number + 1 :]:
             assert right <= other[0] or other[2] <= left or bottom <= other[1] or other[3] <= top
+
+
+def test_models_that_code_requests_have_boxes_that_are_no_steps() -> None:
+    graph = read_graph(Tree.of(CALLING))
+    view = build_graph_view(graph, graph.diagrams[0].name)
+    assert sorted(view.calls.values()) == ["absent", "scorer"]
+    assert {space["key"] for space in view.spaces} >= view.calls.keys()
+    assert not view.calls.keys() & set(view.steps.values())
+
+
+def test_a_called_ensemble_has_the_boxes_of_its_steps() -> None:
+    code = CALLING["caller/1/model.py"].replace('"scorer"', '"chain"')
+    chain = e(build_step("scorer", {"A": "I"}, {"B": "O"}), name="chain")
+    graph = read_graph(Tree.of({**CALLING, "caller/1/model.py": code, **chain}))
+    view = build_graph_view(graph, next(diagram.name for diagram in graph.diagrams if diagram.name != "chain"))
+    assert sorted(view.calls.values()) == ["absent", "chain", "chain/scorer"]
+    assert {space["key"] for space in view.spaces} <= view.models.keys() | view.tensors.keys()
+    assert {key for key, name in view.calls.items() if name == "chain/scorer"} <= {
+        space["key"] for space in view.spaces
+    }
 
 
 def test_a_graph_in_the_page_has_no_style_and_no_script() -> None:

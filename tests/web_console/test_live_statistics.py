@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 from google.protobuf import text_format
 
 from tritonforge.profiling.statistics import Duration, ModelStatistics
@@ -14,7 +16,7 @@ def read(count, milliseconds=2):
 
 
 def test_figures_are_of_the_time_between_readings() -> None:
-    live = LiveStatistics(CONFIGS, ["m"])
+    live = LiveStatistics(CONFIGS, ["m"], calls={})
     assert live.needs_reading(0.0)
     live.add(read(100), 0.0)
     assert live.describe("m")["milliseconds"] is None
@@ -29,7 +31,7 @@ def test_figures_are_of_the_time_between_readings() -> None:
 
 
 def test_a_second_without_requests_has_no_latency() -> None:
-    live = LiveStatistics(CONFIGS, ["m"])
+    live = LiveStatistics(CONFIGS, ["m"], calls={})
     live.add(read(1), 0.0)
     live.add(read(1), 1.0)
     assert live.describe("m")["history"][-1] == {
@@ -38,7 +40,7 @@ def test_a_second_without_requests_has_no_latency() -> None:
 
 
 def test_readings_of_a_restarted_server_are_not_compared_with_those_before() -> None:
-    live = LiveStatistics(CONFIGS, ["m"])
+    live = LiveStatistics(CONFIGS, ["m"], calls={})
     live.add(read(100), 0.0)
     live.add(read(3), 1.0)
     assert live.describe("m")["seconds"] == 0
@@ -47,7 +49,7 @@ def test_readings_of_a_restarted_server_are_not_compared_with_those_before() -> 
 
 
 def test_a_page_that_is_open_for_long_keeps_a_bounded_history() -> None:
-    live = LiveStatistics(CONFIGS, ["m"])
+    live = LiveStatistics(CONFIGS, ["m"], calls={})
     for second in range(2000):
         live.add(read(second), float(second))
     load = live.describe("m")
@@ -56,10 +58,23 @@ def test_a_page_that_is_open_for_long_keeps_a_bounded_history() -> None:
 
 
 def test_a_model_with_few_requests_has_figures_of_a_longer_time() -> None:
-    live, busy = LiveStatistics(CONFIGS, ["m"]), LiveStatistics(CONFIGS, ["m"])
+    live, busy = LiveStatistics(CONFIGS, ["m"], calls={}), LiveStatistics(CONFIGS, ["m"], calls={})
     for second in range(9):
         live.add(read(second // 2), float(second))
         busy.add(read(100 * second), float(second))
     assert live.describe("m")["seconds"] == 8
     assert live.describe("m")["bottleneck"]["step"] == "m"
     assert busy.describe("m")["seconds"] == 2
+
+
+def test_models_that_code_requests_have_figures_of_their_own() -> None:
+    configs = {**CONFIGS, "inner": text_format.Parse('name: "inner" backend: "python"', new_model_config())}
+    live = LiveStatistics(configs, ["m"], calls={"m": ["inner"]})
+    for second in range(2):
+        (counted,) = read(second * 40, 1).values()
+        live.add({**read(second * 20, 5), ("inner", "1"): replace(counted, name="inner")}, second)
+    load = live.describe("m")
+    assert [step["name"] for step in load["steps"]] == ["m"]
+    assert [(called["name"], called["callers"], called["compute"]) for called in load["called"]] == [
+        ("inner", ["m"], 1.0)
+    ]

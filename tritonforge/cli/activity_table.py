@@ -36,6 +36,9 @@ _NARROWEST: Final = 16
 #: The prefix of the step that limits its model.
 _MARK: Final = "> "
 
+#: The prefix of a model that the code of the model above requests.
+_CALLED: Final = "calls "
+
 
 @dataclass(slots=True)
 class WatchedServer:
@@ -157,7 +160,7 @@ def _list_cells(row: ActivityRow, *, has_metrics: bool) -> list[str]:
     total = f" ({row.failures_since_load})" if row.failures_since_load > row.failures else ""
     batch = row.mean_batch_size
     cells = [
-        f"{mark}{'  ' * row.depth}{name}{' *' if row.is_shared else ''}",
+        f"{mark}{'  ' * row.depth}{_CALLED if row.is_called else ''}{name}{' *' if row.is_shared else ''}",
         f"{row.rate:.1f}",
         f"{row.failures}{total}",
         *("" if value is None else format_duration(value * 1e6) for value in (row.queue, row.compute, row.total)),
@@ -209,6 +212,8 @@ def _list_sentences(server: WatchedServer) -> Iterator[str]:
             yield model.bottleneck.sentence
     if any(row.is_shared for row in _list_rows(server.activity)):
         yield "* also used by other requests; Triton counts for each model, not for each ensemble"
+    if any(row.is_called for row in _list_rows(server.activity)):
+        yield "calls: the code of the model above requests it (BLS); its time is part of that model's compute"
     if server.poller.metrics_problem:
         yield f"no metrics, so no pending requests and no memory: {server.poller.metrics_problem}"
 
@@ -284,4 +289,5 @@ def _describe_row(row: ActivityRow) -> dict[str, Any]:
         "batches": {str(size): count for size, count in row.batches.items()},
         "pending": row.pending,
         "shared": row.is_shared,
+        "called": row.is_called,
     }

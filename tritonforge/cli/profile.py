@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -197,7 +197,7 @@ def profile(
     notes: list[str] = []
     with ExitStack() as stack:
         progress = stack.enter_context(steps())
-        client = stack.enter_context(_open(target, model, aws, load, progress))
+        client, calls = stack.enter_context(_open(target, model, aws, load, progress))
         progress.begin("reading the model")
         options = _list_aws_options(aws) if target.startswith("sagemaker://") else {}
         try:
@@ -237,6 +237,7 @@ def profile(
             payloads,
             loads,
             configs=configs,
+            calls=calls,
             stop=load.stop,
             scripts=scripts,
             processes=load.processes,
@@ -288,42 +289,34 @@ class _Progress:
 
 
 @contextmanager
-def _open(target: str, model: str | None, aws: AwsOptions, load: LoadOptions, progress: Steps) -> Iterator[Any]:
-    """Yield a client of the address, or of a server that is started for a repository."""
+def _open(
+    target: str, model: str | None, aws: AwsOptions, load: LoadOptions, progress: Steps
+) -> Iterator[tuple[Any, Mapping[str, Sequence[str]]]]:
+    """Yield a client of the address, or of a server that is started for a repository, and what its code requests."""
     from tritonforge.inference.client import Client
 
-    connections = 8
+    settings: dict[str, Any] = {"model": model, "timeout": load.timeout, "connections": 8}
     if "://" in target:
         options = _list_aws_options(aws) if target.startswith("sagemaker://") else {}
-        with Client(target, model=model, timeout=load.timeout, connections=connections, **options) as client:
-            yield client
+        with Client(target, **settings, **options) as client:
+            yield client, {}
         return
     from tritonforge.golden_tests.session import find_tested_path
+    from tritonforge.graph.graph_reader import read_calls
+    from tritonforge.inference.private_server import open_private_server
     from tritonforge.serving.repository_overlay import read_configs
-    from tritonforge.serving.server import Server
+    from tritonforge.validation.tree_reader import read_tree
 
     path = Path(target)
     if not path.exists():
         raise click.UsageError(f"{target}: not found (expected a URL such as http://localhost:8000, or a path)")
     repository = find_tested_path(path, None).build(progress.on_build)
     progress.begin(f"starting tritonserver on {repository}")
-    configs: dict[str, Any] = dict(read_configs(repository))
-    is_decoupled = any(config.model_transaction_policy.decoupled for config in configs.values())
-    with Server(
-        repository,
-        sagemaker_port=None,
-        http_port=None if is_decoupled else 0,
-        grpc_port=0 if is_decoupled else None,
-        metrics_port=None,
-        unguessable=True,
-        on_progress=progress.detail,
-    ) as server:
-        for warning in server.warnings:
-            note(warning)
-        url = server.grpc_url if is_decoupled else server.http_url
-        assert url is not None  # its port is on
-        with Client(url, model=model, timeout=load.timeout, connections=connections) as client:
-            yield client
+    calls = read_calls(read_tree(repository))
+    with open_private_server(
+        repository, read_configs(repository), options=settings, on_progress=progress.detail, on_warning=note
+    ) as private:
+        yield private.open_stream() or private.client, calls
 
 
 def _choose_model(model: str | None, configs: dict[str, Any]) -> str | None:

@@ -10,7 +10,7 @@ from tritonforge.cli.terminal import err, escape_markup, format_count, human_byt
 from tritonforge.profiling.estimates import Estimate
 from tritonforge.profiling.load import OpenLoop, find_saturation
 from tritonforge.profiling.report import LoadProfile, ProfileReport
-from tritonforge.profiling.step_times import RequestTime
+from tritonforge.profiling.step_times import RequestTime, StepTime
 
 __all__ = ["print_report"]
 
@@ -109,14 +109,13 @@ def _print_steps(load: LoadProfile, times: RequestTime) -> None:
         table.add_column(name, justify="left" if name in ("step", "") else "right", no_wrap=True)
     bottleneck = load.bottleneck.step if load.bottleneck is not None else None
     for step in times.steps:
-        name = escape_markup(step.name)
         style = "bold red" if step.name == bottleneck else "" if step.is_critical else "dim"
-        instances = f"{step.utilization:.0%} of {step.instances}"
-        row = [step.queue, step.compute_input, step.compute_infer, step.compute_output, step.total]
-        table.add_row(
-            name, *map(_ms, row), _format_batches(step.batches), instances,
-            _draw_step(step.begin, step.queue, step.total, total), style=style,
-        )  # fmt: skip
+        bar = _draw_step(step.begin, step.queue, step.total, total)
+        table.add_row(escape_markup(step.name), *_list_figures(step), bar, style=style)
+        for called in times.list_called(step.model):
+            for inner in called.steps:
+                name = f"  calls {escape_markup(inner.name)}"
+                table.add_row(name, *_list_figures(inner), f"{called.calls:.3g} x", style="dim")
     if times.ensembles:
         table.add_row("between the steps", "", "", "", "", _ms(times.overhead), "", "", "")
     table.add_row("outside of Triton", "", "", "", "", _ms(load.outside), "", "", "")
@@ -124,11 +123,23 @@ def _print_steps(load: LoadProfile, times: RequestTime) -> None:
         table.add_row("sent late", "", "", "", "", _ms(load.result.send_lag.mean), "", "", "")
     _print_table(table)
     for called in times.called:
+        if called.callers or not called.calls:
+            continue
         out.print(
             f"[dim]also asked: {escape_markup(called.model)}, {called.calls:.3g} times for a request, "
             f"{_ms(called.total)} ms together[/dim]"
         )
     out.print("[dim]░ queue  █ computation and copies; steps off the critical path are dim[/dim]")
+    if any(called.callers for called in times.called):
+        out.print(
+            "[dim]calls: the code of the step above requests the model (BLS), as often as stated for a request; its "
+            "time is part of that step's infer[/dim]"
+        )
+
+
+def _list_figures(step: StepTime) -> list[str]:
+    row = [step.queue, step.compute_input, step.compute_infer, step.compute_output, step.total]
+    return [*map(_ms, row), _format_batches(step.batches), f"{step.utilization:.0%} of {step.instances}"]
 
 
 def _print_table(table: Table) -> None:

@@ -217,9 +217,12 @@ def _wait(server: Server | TfsServer, *, is_watched: bool) -> ModelDeath | None:
 
 def _show_activity(server: Server | TfsServer) -> contextlib.AbstractContextManager[None]:
     from tritonforge.cli.watch import show_activity
+    from tritonforge.graph.graph_reader import read_calls
+    from tritonforge.validation.tree_reader import read_tree
 
     assert isinstance(server, Server)  # --watch is rejected for packages of TensorFlow Serving
-    return show_activity(server.http_url or server.grpc_url or "", metrics_url=server.metrics_url)
+    calls = read_calls(read_tree(server.repository))
+    return show_activity(server.http_url or server.grpc_url or "", metrics_url=server.metrics_url, calls=calls)
 
 
 def _check_ports(ports: Mapping[str, int | None], *, is_tfs_package: bool) -> None:

@@ -8,7 +8,7 @@ import select
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
@@ -208,16 +208,19 @@ class _KeyReader:
 
 
 @contextlib.contextmanager
-def show_activity(url: str, *, metrics_url: str | None, interval: float = 1.0) -> Iterator[None]:
+def show_activity(
+    url: str, *, metrics_url: str | None, calls: Mapping[str, Sequence[str]], interval: float = 1.0
+) -> Iterator[None]:
     """Show the table of a server below what else is printed on standard error, while the context lasts.
 
-    Lines that are printed meanwhile appear above the table. Where standard error is not a terminal, the lines of the
-    table are printed every 10 intervals.
+    ``calls`` are the models that the code of each model requests, which are rows below it. Lines that are printed
+    meanwhile appear above the table. Where standard error is not a terminal, the lines of the table are printed every
+    10 intervals.
     """
     from rich.live import Live
 
     ended = threading.Event()
-    server = WatchedServer(ServerPoller(url, metrics_url=metrics_url), ActivityHistory(_WINDOW))
+    server = WatchedServer(ServerPoller(url, metrics_url=metrics_url), ActivityHistory(_WINDOW, calls))
     live = Live(console=err, auto_refresh=False, transient=True) if err.is_terminal else None
 
     def run() -> None:

@@ -15,7 +15,7 @@ from tritonforge.validation.findings import Finding
 from tritonforge.validation.python_models import list_python_paths
 from tritonforge.validation.python_requests import ModelRequest, read_requests
 
-__all__ = ["MAXIMAL_NODES", "MAXIMAL_TEXT_NODES", "build_graph", "list_requests"]
+__all__ = ["MAXIMAL_NODES", "MAXIMAL_TEXT_NODES", "build_graph", "list_calls", "list_requests"]
 
 #: Models and tensors of one graph: a larger picture is not readable, and larger text or JSON takes much memory.
 MAXIMAL_NODES: Final = 2000
@@ -54,6 +54,17 @@ def list_requests(context: Context, model: ModelView) -> Iterator[ModelRequest]:
     """Yield the requests to other models that a Python model's code names by constants (BLS)."""
     for _, path in list_python_paths(context, model):
         yield from read_requests(context.tree, path)[0]
+
+
+def list_calls(context: Context) -> dict[str, tuple[str, ...]]:
+    """Return the models of the repository that each Python model's code requests by constant names (BLS)."""
+    calls: dict[str, tuple[str, ...]] = {}
+    for name, model in context.models.items():
+        if not model.is_ensemble:
+            requested = dict.fromkeys(request.model for request in list_requests(context, model))
+            if known := tuple(other for other in requested if other in context.models):
+                calls[name] = known
+    return calls
 
 
 def _list_names(names: Iterable[str]) -> str:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from tritonforge.errors import DefinitionError
 from tritonforge.graph.diagram import Graph
-from tritonforge.graph.graph_builder import MAXIMAL_NODES, build_graph
+from tritonforge.graph.graph_builder import MAXIMAL_NODES, build_graph, list_calls
 from tritonforge.validation.context import Options
 from tritonforge.validation.model_views import build_context
 from tritonforge.validation.report import run
 from tritonforge.validation.tree import Tree
 
-__all__ = ["read_graph"]
+__all__ = ["read_calls", "read_graph"]
 
 
 def read_graph(
@@ -33,3 +33,8 @@ def read_graph(
     if report.is_tfs_package:
         raise DefinitionError("a package for TensorFlow Serving has no graph (expected a model repository of Triton)")
     return build_graph(build_context(tree, options), report.findings, models, max_nodes=max_nodes)
+
+
+def read_calls(tree: Tree) -> Mapping[str, tuple[str, ...]]:
+    """Return the models of a repository that each Python model's code requests by constant names (BLS)."""
+    return list_calls(build_context(tree, Options()))

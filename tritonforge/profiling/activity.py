@@ -1,15 +1,18 @@
 """The activity of a server between two readings: a row for every model, and for every step below its ensemble. No I/O.
 
 Triton counts for each model, not for each ensemble: a step that several ensembles share has the same figures below all
-of them, and so has a model that clients also request directly; such a row is marked as shared.
+of them, and so has a model that clients also request directly; such a row is marked as shared. A model that a Python
+model's code requests (BLS) is a row below that model where the repository is known, else a row of its own.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Final
 
 from tritonforge.errors import CaseError, DecodeError
 from tritonforge.golden_tests.data_flow import list_steps
@@ -21,9 +24,12 @@ from tritonforge.profiling.statistics import (
     merge_versions,
     subtract_statistics,
 )
-from tritonforge.profiling.step_times import compute_request_time, count_instances
+from tritonforge.profiling.step_times import Calls, compute_request_time, count_instances, find_reached_models
 
 __all__ = ["ActivityHistory", "ActivityRow", "ModelActivity", "ServerActivity", "ServerReading", "compute_activity"]
+
+#: The depth of a row below which calls of code are not listed.
+_DEEPEST: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +55,8 @@ class ActivityRow:
 
     Attributes:
         name: the step's name in its ensemble, or the model's.
-        depth: 0 for a model that is not a step, 1 for its steps, 2 for steps of a nested ensemble.
+        depth: 0 for a model that is not a step, 1 for its steps, 2 for steps of a nested ensemble and for models that
+            the code of a step requests.
         rate: requests that ended per second, failed ones included.
         failures: requests that failed in the interval.
         failures_since_load: requests that failed since the model was loaded.
@@ -61,6 +68,7 @@ class ActivityRow:
         pending: requests that wait for execution now; None without metrics.
         is_bottleneck: the step limits its model.
         is_shared: the figures include other requests than those of the model above.
+        is_called: the code of the model above requests it: its time is part of that model's computation.
     """
 
     name: str
@@ -78,6 +86,7 @@ class ActivityRow:
     pending: int | None
     is_bottleneck: bool = False
     is_shared: bool = False
+    is_called: bool = False
 
     @property
     def mean_batch_size(self) -> float | None:
@@ -103,27 +112,30 @@ class ServerActivity:
     metrics: ServerMetrics | None = None
 
 
-def compute_activity(before: ServerReading, after: ServerReading) -> ServerActivity:
-    """Return what happened between two readings.
+def compute_activity(
+    before: ServerReading, after: ServerReading, calls: Calls = MappingProxyType({})
+) -> ServerActivity:
+    """Return what happened between two readings; ``calls`` are the models that the code of each model requests.
 
     Raises:
         DecodeError: a model was loaded again between them.
     """
     seconds = max(after.time - before.time, 1e-9)
-    builder = _Builder(after, subtract_statistics(after.statistics, before.statistics), seconds)
+    builder = _Builder(after, subtract_statistics(after.statistics, before.statistics), seconds, calls)
     return ServerActivity(seconds, tuple(builder.build_models()), after.metrics)
 
 
 class _Builder:
     """Builds the rows of a server."""
 
-    def __init__(self, reading: ServerReading, difference: ServerStatistics, seconds: float) -> None:
+    def __init__(self, reading: ServerReading, difference: ServerStatistics, seconds: float, calls: Calls) -> None:
         self._reading = reading
         self._configs = reading.configs
         self._seconds = seconds
         self._difference = difference
         self._by_model = merge_versions(difference)
         self._totals = merge_versions(reading.statistics)
+        self._calls = calls
         #: Model -> the ensembles that have it as a step.
         self._users: dict[str, set[str]] = {}
         for name, config in self._configs.items():
@@ -131,14 +143,32 @@ class _Builder:
                 self._users.setdefault(step.model_name, set()).add(name)
 
     def build_models(self) -> Iterator[ModelActivity]:
-        for name in sorted(self._by_model):
+        for name in self._list_roots():
+            yield self._build_model(name)
+
+    def _list_roots(self) -> list[str]:
+        """Return the models that are not a step and that no code is known to request; of a ring of calls, the first."""
+        reached: dict[str, Collection[str]] = {}
+        for name in self._by_model:
             if name not in self._users:
-                yield self._build_model(name)
+                reached[name] = ()
+                with contextlib.suppress(CaseError, KeyError):  # not loaded when the configurations were read
+                    reached[name] = find_reached_models(self._configs, name, self._calls).keys()
+        called = {name for names in reached.values() for name in names}
+        listed: list[str] = []
+        hidden: set[str] = set()
+        for name in sorted(reached, key=lambda name: (name in called, name)):
+            if name not in hidden:
+                listed.append(name)
+                hidden.update(reached[name])
+        return sorted(listed)
 
     def _build_model(self, name: str) -> ModelActivity:
         try:
             steps = list_steps(self._configs, name) if name in self._configs else ()
-            times = compute_request_time(self._configs, name, self._difference, seconds=self._seconds)
+            times = compute_request_time(
+                self._configs, name, self._difference, seconds=self._seconds, calls=self._calls
+            )
             bottleneck = find_bottleneck(times, self._configs) if steps else None
         except (
             CaseError,
@@ -146,8 +176,10 @@ class _Builder:
         ):  # a step is not loaded, or the model was loaded after the configurations were read
             return ModelActivity((self._build_row(name, name, 0),))
         limiting = bottleneck.step if bottleneck is not None else ""
+        called: set[str] = set()
         if not self._configs[name].ensemble_scheduling.step:
-            return ModelActivity((self._build_row(name, name, 0, limiting=limiting),), bottleneck)
+            own = self._build_row(name, name, 0, limiting=limiting)
+            return ModelActivity((own, *self._build_called(own, called)), bottleneck)
         others = {step.name: bool(step.other_requests) for step in times.steps}
         nested = {ensemble.name: ensemble.model for ensemble in times.ensembles[1:]}
         rows = [self._build_row(name, name, 0, limiting=limiting)]
@@ -161,10 +193,42 @@ class _Builder:
                     rows.append(self._build_row(above, nested.get(above, parts[depth - 1]), depth, limiting=limiting))
             is_shared = others.get(step.name, False) or len(self._users.get(step.model, ())) > 1
             rows.append(self._build_row(step.name, step.model, len(parts), limiting=limiting, is_shared=is_shared))
+            rows += self._build_called(rows[-1], called)
         return ModelActivity(tuple(rows), bottleneck)
 
+    def _build_called(self, above: ActivityRow, listed: set[str]) -> Iterator[ActivityRow]:
+        """Yield the rows of the models that the code of a model requests, and of what these use; each model once."""
+        for name in self._calls.get(above.model, ()) if above.depth < _DEEPEST else ():
+            if name not in self._by_model or name in listed:
+                continue
+            listed.add(name)
+            callers = sum(name in called for called in self._calls.values())
+            row = self._build_row(
+                f"{above.name}/{name}",
+                name,
+                above.depth + 1,
+                is_shared=callers > 1 or name in self._users,
+                is_called=True,
+            )
+            yield row
+            if not row.is_ensemble:
+                yield from self._build_called(row, listed)
+                continue
+            with contextlib.suppress(CaseError):  # a step is not loaded
+                for step in list_steps(self._configs, name):
+                    inner = self._build_row(f"{row.name}/{step.name}", step.model, row.depth + 1 + step.name.count("/"))
+                    yield inner
+                    yield from self._build_called(inner, listed)
+
     def _build_row(
-        self, name: str, model: str, depth: int, *, limiting: str = "", is_shared: bool = False
+        self,
+        name: str,
+        model: str,
+        depth: int,
+        *,
+        limiting: str = "",
+        is_shared: bool = False,
+        is_called: bool = False,
     ) -> ActivityRow:
         statistics = self._by_model.get(model, ModelStatistics(model))
         config = self._configs.get(model)
@@ -194,14 +258,19 @@ class _Builder:
             metrics.pending.get(model) if metrics is not None else None,
             is_bottleneck=bool(limiting) and name == limiting,
             is_shared=is_shared,
+            is_called=is_called,
         )
 
 
 @dataclass(slots=True)
 class ActivityHistory:
-    """The readings of a server in the last ``window`` seconds, so that figures are not of a few requests only."""
+    """The readings of a server in the last ``window`` seconds, so that figures are not of a few requests only.
+
+    ``calls`` are the models that the code of each model requests, as far as known.
+    """
 
     window: float
+    calls: Calls = field(default_factory=dict)
     _readings: deque[ServerReading] = field(default_factory=deque)
 
     def add(self, reading: ServerReading) -> ServerActivity | None:
@@ -215,7 +284,7 @@ class ActivityHistory:
         if len(self._readings) < 2:
             return None
         try:
-            return compute_activity(self._readings[0], reading)
+            return compute_activity(self._readings[0], reading, self.calls)
         except DecodeError:
             self._readings.clear()
             self._readings.append(reading)

@@ -107,24 +107,25 @@ def find_bottleneck(
 
 
 def find_callers(times: RequestTime, configs: Mapping[str, Any]) -> Mapping[str, Sequence[CalledModel]]:
-    """Return the called models by the step that requests them, as far as the figures allow one step only.
+    """Return the called models by the step that requests them, as far as one step only can have done so.
 
-    A caller is a Python model that computes at least as long as the called model takes. A model that several steps may
-    have called, or that another client may have, is left out.
+    A caller is a Python model that computes at least as long as the called model takes; where the repository is known,
+    one whose code names the called model. A model that several steps may have called, or that another client may have,
+    is left out.
     """
     callers: dict[str, list[CalledModel]] = {}
     for called in times.called:
         if called.model not in configs:
             continue
+        pool = [
+            step
+            for step in times.steps
+            if step.model != called.model
+            and (step.model in called.callers if called.callers else configs[step.model].backend == "python")
+        ]
         # Calls one after another take as long as their sum, calls in parallel as long as one of them.
         for needed in (0.9 * called.total, called.total / max(1.0, called.calls)):
-            candidates = [
-                step
-                for step in times.steps
-                if configs[step.model].backend == "python"
-                and step.model != called.model
-                and step.compute_infer >= needed
-            ]
+            candidates = [step for step in pool if step.compute_infer >= needed]
             if len({step.model for step in candidates}) == 1:
                 callers.setdefault(candidates[0].name, []).append(called)
             if candidates:
@@ -234,12 +235,15 @@ class _Diagnosis:
     def _describe_calls(self, *, is_waiting: bool) -> Bottleneck:
         step = self._step
         spent = sum(called.total for called in self._called)
+        in_all = f"{_ms(spent)} in all"
+        if step.calls > spent:
+            in_all = f"{_ms(step.calls)} for all requests of a batch (mean batch {step.mean_batch_size:.1f})"
         calls = " and ".join(f"{called.calls:.3g} x {called.model} ({_ms(called.total)})" for called in self._called)
         queue = f" and requests wait {_ms(step.queue)} in its queue" if is_waiting else ""
         return self._build(
             "calls",
             f"its {_ms(step.compute_infer)} of computation wait for the models that it requests, one after another: "
-            f"{calls}, {_ms(spent)} in all{queue}",
+            f"{calls}, {in_all}{queue}",
             [
                 "send requests that do not need one another at once: async_exec() and asyncio.gather",
                 "an ensemble instead of Python code, so that steps of several requests overlap",
@@ -322,8 +326,8 @@ class _Diagnosis:
         return max(ratios)[1] if ratios else 1.0
 
     def _is_waiting_for_calls(self) -> bool:
-        spent = sum(called.total for called in self._called)
-        return spent >= _MAJOR * self._step.compute_infer > 0
+        spent = max(self._step.calls, sum(called.total for called in self._called))
+        return bool(self._called) and spent >= _MAJOR * self._step.compute_infer > 0
 
     def _build(self, kind: Kind, evidence: str, advice: Sequence[str]) -> Bottleneck:
         step, total = self._step, self._total

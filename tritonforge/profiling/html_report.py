@@ -14,7 +14,7 @@ from tritonforge.profiling.estimates import Estimate
 from tritonforge.profiling.load import ClosedLoop, OpenLoop
 from tritonforge.profiling.plots import Bar, Point, Series, draw_bars, draw_histogram, draw_points
 from tritonforge.profiling.report import LoadProfile, ProfileReport
-from tritonforge.profiling.step_times import RequestTime
+from tritonforge.profiling.step_times import RequestTime, StepTime
 
 __all__ = ["render_html"]
 
@@ -105,17 +105,13 @@ def _list_main(load: LoadProfile) -> Iterator[str]:
         yield _build_table(
             ("step", "queue ms", "input ms", "infer ms", "output ms", "total ms", "mean batch", "batches", "instances",
              "busy", "critical path"),
-            [
-                (
-                    step.name, *(f"{part:.2f}" for part in (step.queue, step.compute_input, step.compute_infer,
-                                                            step.compute_output, step.total)),
-                    f"{step.mean_batch_size:.1f}",
-                    ", ".join(f"{batch.batch_size}: {batch.executions}" for batch in step.batches),
-                    str(step.instances), f"{step.utilization:.0%}", "yes" if step.is_critical else "no",
-                )
-                for step in load.times.steps
-            ],
+            list(_list_step_rows(load.times)),
         )  # fmt: skip
+        if any(called.callers for called in load.times.called):
+            yield (
+                "<p><small>calls: the code of the step above requests the model (BLS); its time is part of that step's "
+                "infer.</small></p>"
+            )
     if len(result.latencies):
         values = result.latencies[-_MOST_VALUES:].tolist()
         limit = result.percentiles[99.0].value * 1.5
@@ -131,6 +127,25 @@ def _list_main(load: LoadProfile) -> Iterator[str]:
             "<p>Latency counts from when a request was due (no coordinated omission). Requests were sent "
             f"{lag.mean:.2f} ms late on average, {lag.p99:.2f} ms at the 99th percentile, at most {lag.max:.2f} ms.</p>"
         )
+
+
+def _list_step_rows(times: RequestTime) -> Iterator[tuple[str, ...]]:
+    for step in times.steps:
+        yield (step.name, *_list_step_cells(step), "yes" if step.is_critical else "no")
+        for called in times.list_called(step.model):
+            for inner in called.steps:
+                yield (f"calls {inner.name}, {called.calls:.3g} times", *_list_step_cells(inner), "")
+
+
+def _list_step_cells(step: StepTime) -> tuple[str, ...]:
+    parts = (step.queue, step.compute_input, step.compute_infer, step.compute_output, step.total)
+    return (
+        *(f"{part:.2f}" for part in parts),
+        f"{step.mean_batch_size:.1f}",
+        ", ".join(f"{batch.batch_size}: {batch.executions}" for batch in step.batches),
+        str(step.instances),
+        f"{step.utilization:.0%}",
+    )
 
 
 def _draw_steps(load: LoadProfile, times: RequestTime) -> str:

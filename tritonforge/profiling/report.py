@@ -207,27 +207,7 @@ def _format_times(times: RequestTime, outside: float) -> dict[str, Any]:
         "total_ms": _round(times.total),
         "outside_ms": _round(outside),
         "overhead_ms": _round(times.overhead),
-        "steps": [
-            {
-                "name": step.name,
-                "model": step.model,
-                "requests": step.requests,
-                "failures": step.failures,
-                "queue_ms": _round(step.queue),
-                "input_ms": _round(step.compute_input),
-                "infer_ms": _round(step.compute_infer),
-                "output_ms": _round(step.compute_output),
-                "total_ms": _round(step.total),
-                "begin_ms": _round(step.begin),
-                "is_critical": step.is_critical,
-                "instances": step.instances,
-                "utilization": _round(step.utilization),
-                "other_requests": step.other_requests,
-                "cache_hits": None if step.cache_hits is None else _round(step.cache_hits),
-                "batches": {str(batch.batch_size): batch.executions for batch in step.batches},
-            }
-            for step in times.steps
-        ],
+        "steps": [_format_step(step) for step in times.steps],
         "ensembles": [
             {
                 "name": ensemble.name,
@@ -238,9 +218,37 @@ def _format_times(times: RequestTime, outside: float) -> dict[str, Any]:
             for ensemble in times.ensembles
         ],
         "called": [
-            {"model": called.model, "calls_per_request": _round(called.calls), "total_ms": _round(called.total)}
+            {
+                "model": called.model,
+                "callers": list(called.callers),
+                "calls_per_request": _round(called.calls),
+                "total_ms": _round(called.total),
+                "steps": [_format_step(step) for step in called.steps],
+            }
             for called in times.called
         ],
+    }
+
+
+def _format_step(step: StepTime) -> dict[str, Any]:
+    return {
+        "name": step.name,
+        "model": step.model,
+        "requests": step.requests,
+        "failures": step.failures,
+        "queue_ms": _round(step.queue),
+        "input_ms": _round(step.compute_input),
+        "infer_ms": _round(step.compute_infer),
+        "calls_ms": _round(step.calls),
+        "output_ms": _round(step.compute_output),
+        "total_ms": _round(step.total),
+        "begin_ms": _round(step.begin),
+        "is_critical": step.is_critical,
+        "instances": step.instances,
+        "utilization": _round(step.utilization),
+        "other_requests": step.other_requests,
+        "cache_hits": None if step.cache_hits is None else _round(step.cache_hits),
+        "batches": {str(batch.batch_size): batch.executions for batch in step.batches},
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final
 
 from tritonforge.errors import CaseError
@@ -12,7 +13,7 @@ from tritonforge.profiling.bottleneck import find_bottleneck
 from tritonforge.profiling.load import ClosedLoop, Load, LoadResult, StopRule
 from tritonforge.profiling.load_generator import MeasureProgress, measure
 from tritonforge.profiling.report import LoadProfile
-from tritonforge.profiling.step_times import RequestTime, compute_request_time
+from tritonforge.profiling.step_times import Calls, RequestTime, compute_request_time
 from tritonforge.profiling.target import Target
 
 __all__ = ["profile_loads"]
@@ -27,6 +28,7 @@ def profile_loads(
     loads: Sequence[Load],
     *,
     configs: Mapping[str, Any],
+    calls: Calls = MappingProxyType({}),
     stop: StopRule,
     scripts: Sequence[Sequence[int]] = (),
     processes: int | None = None,
@@ -45,6 +47,7 @@ def profile_loads(
         requests: what is sent.
         loads: how they are sent, one after another.
         configs: the ModelConfig messages of the server's models; empty for one without statistics.
+        calls: the models that the code of each model requests, as far as known.
         stop: when the measurement of a load ends.
         scripts: as for `measure`; those of sequences, one for each connection.
         processes: as for `measure`, like the following ones.
@@ -75,12 +78,12 @@ def profile_loads(
     baseline: RequestTime | None = None
     has_steps = target.read_statistics is not None and target.model in configs
     if has_steps and ClosedLoop(1) not in loads:
-        baseline = _compute_times(target, configs, measure_load(ClosedLoop(1), _BASELINE))
+        baseline = _compute_times(target, configs, calls, measure_load(ClosedLoop(1), _BASELINE))
     for load in loads:
         if cancelled.is_set():
             return
         result = measure_load(load, stop)
-        times = _compute_times(target, configs, result)
+        times = _compute_times(target, configs, calls, result)
         if load == ClosedLoop(1) and baseline is None:
             baseline = times
         if times is None:
@@ -91,10 +94,12 @@ def profile_loads(
         yield LoadProfile(result, times, find_bottleneck(times, configs, latency=latency, baseline=baseline))
 
 
-def _compute_times(target: Target, configs: Mapping[str, Any], result: LoadResult) -> RequestTime | None:
+def _compute_times(target: Target, configs: Mapping[str, Any], calls: Calls, result: LoadResult) -> RequestTime | None:
     if result.statistics is None or target.model is None or target.model not in configs:
         return None
     try:
-        return compute_request_time(configs, target.model, result.statistics, seconds=result.statistics_seconds)
+        return compute_request_time(
+            configs, target.model, result.statistics, seconds=result.statistics_seconds, calls=calls
+        )
     except CaseError:  # an ensemble of a server that loads models while it is profiled
         return None

@@ -6,18 +6,37 @@ steps and moves tensors. All times are means: of parallel branches the longer on
 
 Triton counts by model. A model that is a step twice, or that requests reach on other ways as well, has one set of
 figures for all of them; `StepTime.other_requests` states how many requests were not those of the steps.
+
+A Python model may request other models itself (business logic scripting, BLS). It waits for them while it computes:
+their time is a part of its ``compute_infer`` and is added nowhere. Statistics do not state who requests a model; the
+models that code requests by constant names are known from the repository (`graph_reader.read_calls`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from types import MappingProxyType
+from typing import Any, Final, TypeAlias
 
+from tritonforge.errors import CaseError
 from tritonforge.golden_tests.data_flow import Step, list_steps
 from tritonforge.profiling.statistics import BatchStatistics, ModelStatistics, ServerStatistics, merge_versions
 
-__all__ = ["CalledModel", "EnsembleTime", "RequestTime", "StepTime", "compute_request_time", "count_instances"]
+__all__ = [
+    "CalledModel",
+    "Calls",
+    "EnsembleTime",
+    "RequestTime",
+    "StepTime",
+    "compute_request_time",
+    "count_instances",
+    "find_reached_models",
+]  # fmt: skip
+
+#: The models that the code of each model requests.
+Calls: TypeAlias = Mapping[str, Sequence[str]]
 
 #: Requests that start before a reading and end after it make counts differ by a few; beyond this they are others'.
 _TOLERANCE: Final = 0.05
@@ -44,6 +63,9 @@ class StepTime:
         is_critical: whether it is on the critical path.
         other_requests: requests of the model that were not those of the steps.
         cache_hits: the share of requests that the response cache answered; None without a response cache.
+        calls: the part of ``compute_infer`` that the requests of its code to other models take one after another; 0
+            where that is not known: its code names no model, others request these models too, or it requests several
+            at once.
     """
 
     name: str
@@ -62,6 +84,7 @@ class StepTime:
     is_critical: bool = False
     other_requests: int = 0
     cache_hits: float | None = None
+    calls: float = 0.0
 
     @property
     def end(self) -> float:
@@ -97,14 +120,21 @@ class EnsembleTime:
 
 @dataclass(frozen=True, slots=True)
 class CalledModel:
-    """A model that got requests and is not a step: a Python model requests it (BLS), or another client does.
+    """A model that got requests which no ensemble explains: a Python model requests it (BLS), or another client does.
 
-    ``calls`` is requests for one request of the profiled model, ``total`` their milliseconds together, for one request.
+    Attributes:
+        calls: its requests for one request of the profiled model.
+        total: their milliseconds together, for one request of the profiled model.
+        steps: the times of one request to it, as those of a step: of itself, or of the steps of an ensemble, with its
+            name before theirs.
+        callers: the models whose code names it and that the profiled model reaches; empty where none is known.
     """
 
     model: str
     calls: float
     total: float
+    steps: tuple[StepTime, ...] = ()
+    callers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +147,7 @@ class RequestTime:
         total: from a request's arrival in Triton's core to its answer.
         steps: the steps in the order of the data flow; the model itself if it is not an ensemble.
         ensembles: the ensemble itself, then nested ones; empty if the model is not an ensemble.
-        called: models that got requests and are not steps.
+        called: models that got requests besides those of the steps; their times are parts of the callers' times.
         seconds: the length of the measurement.
     """
 
@@ -144,9 +174,25 @@ class RequestTime:
         """Return the step of a name; None if it does not exist."""
         return next((step for step in self.steps if step.name == name), None)
 
+    def list_called(self, model: str) -> Iterator[CalledModel]:
+        """Yield the models that the code of a step requests, and those that code requests on their behalf."""
+        reached = [model]
+        listed: set[str] = set()
+        for caller in reached:
+            for called in self.called:
+                if caller in called.callers and called.model not in listed:
+                    listed.add(called.model)
+                    reached += [called.model, *(step.model for step in called.steps)]
+                    yield called
+
 
 def compute_request_time(
-    configs: Mapping[str, Any], model: str, statistics: ServerStatistics, *, seconds: float
+    configs: Mapping[str, Any],
+    model: str,
+    statistics: ServerStatistics,
+    *,
+    seconds: float,
+    calls: Calls = MappingProxyType({}),
 ) -> RequestTime:
     """Return how the time of a request adds up.
 
@@ -155,6 +201,7 @@ def compute_request_time(
         model: the model that clients request.
         statistics: the difference of two readings.
         seconds: the time between the two readings.
+        calls: the models that the code of each model requests, as far as known.
 
     Raises:
         CaseError: an ensemble has a step that the configurations do not have, or contains itself.
@@ -168,18 +215,41 @@ def compute_request_time(
     timed = [
         _time_step(step, configs, by_model, expected=own.requests * uses[step.model], seconds=seconds) for step in flow
     ]
-    placed = _place_steps(flow, timed)
-    ensembles = _list_ensembles(configs, model, placed, by_model)
+    callers = find_reached_models(configs, model, calls)
+    called = _list_called(configs, by_model, own, callers, seconds=seconds)
+    placed = _place_steps(flow, [_add_calls(time, called, own.success.count, uses[time.model]) for time in timed])
     return RequestTime(
         model,
         own.success.count,
         own.failure.count,
         own.success.mean,
         placed,
-        ensembles,
-        _list_called(configs, by_model, own, placed, {ensemble.model for ensemble in ensembles}),
+        _list_ensembles(configs, model, placed, by_model),
+        called,
         seconds,
     )
+
+
+def find_reached_models(configs: Mapping[str, Any], model: str, calls: Calls) -> Mapping[str, tuple[str, ...]]:
+    """Return the models that code requests on behalf of a model, each one with the models whose code does.
+
+    Code requests a model directly, or a step of an ensemble that it requests, or the code of such a model. Models that
+    are not among the configurations are left out.
+    """
+    callers: dict[str, list[str]] = {}
+    visited: set[str] = set()
+    waiting = [step.model for step in list_steps(configs, model)]
+    while waiting:
+        caller = waiting.pop()
+        if caller in visited:
+            continue
+        visited.add(caller)
+        for called in calls.get(caller, ()):
+            if called in configs and called != model:
+                callers.setdefault(called, []).append(caller)
+                with contextlib.suppress(CaseError):  # an ensemble with a step that is not loaded
+                    waiting += [step.model for step in list_steps(configs, called)]
+    return {called: tuple(sorted(names)) for called, names in callers.items()}
 
 
 def count_instances(config: Any) -> int:
@@ -266,27 +336,59 @@ def _list_ensembles(
     return tuple(ensembles)
 
 
+def _add_calls(step: StepTime, called: Sequence[CalledModel], requests: int, uses: int) -> StepTime:
+    """Return a step with the time of its calls; ``requests`` of the profiled model had ``uses`` of the step's model."""
+    executions = sum(batch.executions for batch in step.batches)
+    own = [entry for entry in called if entry.callers == (step.model,)]
+    if not executions or any(step.model in entry.callers for entry in called if entry not in own):
+        return step
+    # A request waits for the calls of all requests in its batch, and large batches have more requests.
+    rows = sum(batch.batch_size * batch.executions for batch in step.batches)
+    squares = sum(batch.batch_size**2 * batch.executions for batch in step.batches)
+    waited = sum(entry.total for entry in own) * requests / executions
+    waited *= squares * executions / rows**2 if rows else 1.0
+    is_serial = uses == 1 and 0.0 < waited <= step.compute_infer
+    return replace(step, calls=waited) if is_serial else step
+
+
 def _list_called(
     configs: Mapping[str, Any],
     by_model: Mapping[str, ModelStatistics],
     own: ModelStatistics,
-    steps: Sequence[StepTime],
-    ensembles: set[str],
+    callers: Mapping[str, tuple[str, ...]],
+    *,
+    seconds: float,
 ) -> tuple[CalledModel, ...]:
-    """Return the models that got requests which the steps do not explain; of an ensemble only itself."""
-    explained = {step.model for step in steps if not step.other_requests} | ensembles | {own.name}
-    extra = {name: statistics for name, statistics in by_model.items() if statistics.requests and name not in explained}
-    inner = {
-        step.model
-        for name in extra
-        if name in configs and configs[name].ensemble_scheduling.step
-        for step in list_steps(configs, name)
-    }
-    others = {step.model: step.other_requests for step in steps}
+    """Return the models that got requests which the ensembles do not explain, and those that code requests."""
+    expected: dict[str, int] = {}
+    for name, config in configs.items():
+        for step in config.ensemble_scheduling.step:
+            requests = by_model[name].requests if name in by_model else 0
+            expected[step.model_name] = expected.get(step.model_name, 0) + requests
     called = []
-    for name, statistics in extra.items():
-        if name in inner or not own.success.count:
+    for name, statistics in by_model.items():
+        explained = expected.get(name, 0)
+        others = max(0, statistics.requests - explained)
+        is_explained = not others or (explained and others <= _MOST_IN_FLIGHT + explained * _TOLERANCE)
+        if name == own.name or not own.success.count or not statistics.requests:
             continue
-        calls = others.get(name, statistics.requests) / own.success.count
-        called.append(CalledModel(name, calls, calls * statistics.success.mean))
+        if is_explained and name not in callers:
+            continue
+        calls = others / own.success.count
+        steps = tuple(_time_called(configs, by_model, name, seconds=seconds))
+        called.append(CalledModel(name, calls, calls * statistics.success.mean, steps, callers.get(name, ())))
     return tuple(sorted(called, key=lambda model: (-model.total, model.model)))
+
+
+def _time_called(
+    configs: Mapping[str, Any], by_model: Mapping[str, ModelStatistics], model: str, *, seconds: float
+) -> Iterator[StepTime]:
+    """Yield the times of a called model, or of the steps of a called ensemble."""
+    try:
+        flow = list_steps(configs, model)
+    except CaseError:  # loaded after the configurations were read, or an ensemble with a step that is not loaded
+        return
+    for step in flow:
+        requests = by_model[step.model].requests if step.model in by_model else 0
+        time = _time_step(step, configs, by_model, expected=requests, seconds=seconds)
+        yield time if step.model == model else replace(time, name=f"{model}/{time.name}")

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
-from tritonforge.graph.diagram import Diagram, Graph
+from tritonforge.graph.diagram import Diagram, Graph, ModelNode
 from tritonforge.graph.picture import Spaces, draw_graph
 from tritonforge.graph.svg import render_picture
 
@@ -26,6 +26,7 @@ class GraphView:
         steps: the key of the box of each step of the data flow (`data_flow.Step.name`).
         models: the model of each box.
         tensors: the tensor of the data flow that each box is.
+        calls: the name of the box of each model that code requests (`step_times.CalledModel`), apart from the steps.
     """
 
     svg: str
@@ -35,6 +36,7 @@ class GraphView:
     steps: Mapping[str, str] = field(default_factory=dict)
     models: Mapping[str, str] = field(default_factory=dict)
     tensors: Mapping[str, str] = field(default_factory=dict)
+    calls: Mapping[str, str] = field(default_factory=dict)
 
 
 def build_graph_view(graph: Graph, model: str) -> GraphView:
@@ -51,6 +53,7 @@ def build_graph_view(graph: Graph, model: str) -> GraphView:
         steps=places.steps,
         models=places.models,
         tensors=places.tensors,
+        calls=places.calls,
     )
 
 
@@ -61,6 +64,7 @@ class _Places:
         self.steps: dict[str, str] = {}
         self.models: dict[str, str] = {}
         self.tensors: dict[str, str] = {}
+        self.calls: dict[str, str] = {}
         self._counts: dict[str, int] = {}
 
     def add(self, diagram: Diagram, *, path: str, prefix: str, renamed: Mapping[str, str]) -> None:
@@ -74,12 +78,23 @@ class _Places:
             key = f"{path}/{model.key}"
             self.models[key] = model.name
             if model.is_called:
+                self._add_called(model, key)
                 continue
             name = self._name_step(f"{prefix}{model.name}")
             self.steps[name] = key
             if model.inner is not None:
                 inner = dict(_list_outer_names(diagram, model.key, names))
                 self.add(model.inner, path=key, prefix=f"{name}/", renamed=inner)
+
+    def _add_called(self, model: ModelNode, key: str) -> None:
+        """Add a model that code requests; the boxes of an ensemble are those of its steps."""
+        self.calls[key] = model.name
+        if model.inner is not None:
+            inner = _Places()
+            inner.add(model.inner, path=key, prefix=f"{model.name}/", renamed={})
+            self.models |= inner.models
+            self.calls |= {place: name for name, place in inner.steps.items()} | inner.calls
+            self.tensors |= {place: f"call:{name}" for place, name in inner.tensors.items()}  # which no request has
 
     def _name_step(self, plain: str) -> str:
         count = self._counts[plain] = self._counts.get(plain, 0) + 1

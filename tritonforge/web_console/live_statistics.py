@@ -9,7 +9,7 @@ from typing import Any, Final
 from tritonforge.errors import DecodeError
 from tritonforge.profiling.bottleneck import find_bottleneck
 from tritonforge.profiling.statistics import ServerStatistics, merge_versions, subtract_statistics
-from tritonforge.profiling.step_times import RequestTime, StepTime, compute_request_time
+from tritonforge.profiling.step_times import Calls, RequestTime, StepTime, compute_request_time
 
 __all__ = ["LiveStatistics"]
 
@@ -29,8 +29,9 @@ _MANY: Final = 20
 class LiveStatistics:
     """Keeps the last readings, and a point of the history of every model for each of them; nothing else grows."""
 
-    def __init__(self, configs: Mapping[str, Any], models: Sequence[str]) -> None:
+    def __init__(self, configs: Mapping[str, Any], models: Sequence[str], *, calls: Calls) -> None:
         self._configs = configs
+        self._calls = calls
         self._models = models
         self._readings: deque[tuple[float, ServerStatistics]] = deque(maxlen=_READINGS)
         self._points: dict[str, deque[Document]] = {model: deque(maxlen=_POINTS) for model in models}
@@ -64,8 +65,9 @@ class LiveStatistics:
         self._readings.append((now, reading))
 
     def describe(self, model: str) -> Document:
-        """Return the figures of a model: its ``steps``, ``bottleneck`` and ``history``.
+        """Return the figures of a model: its ``steps``, ``bottleneck`` and ``history``, and ``called``.
 
+        ``called`` are the models that code requests on its behalf; their times are part of those of the steps.
         They are of the last 2 seconds if the model got many requests, else of up to 10 seconds.
         """
         ended, after = self._readings[-1]
@@ -74,14 +76,21 @@ class LiveStatistics:
         document: Document = {"seconds": seconds, "history": list(self._points[model]), "interval": _INTERVAL}
         if seconds <= 0:
             return document | {"requests_per_second": 0.0, "milliseconds": None, "failures": 0, "steps": [],
-                               "bottleneck": None}  # fmt: skip
-        times = compute_request_time(self._configs, model, subtract_statistics(after, before), seconds=seconds)
+                               "called": [], "bottleneck": None}  # fmt: skip
+        counted = subtract_statistics(after, before)
+        times = compute_request_time(self._configs, model, counted, seconds=seconds, calls=self._calls)
         return document | {
             "requests_per_second": times.requests / seconds,
             "milliseconds": times.total if times.requests else None,
             "overhead": times.overhead,
             "failures": times.failures,
             "steps": [_describe_step(step, seconds) for step in times.steps],
+            "called": [
+                {**_describe_step(step, seconds), "callers": list(called.callers)}
+                for called in times.called
+                if called.callers
+                for step in called.steps
+            ],
             "bottleneck": _describe_bottleneck(times, self._configs),
         }
 
@@ -104,6 +113,7 @@ def _describe_step(step: StepTime, seconds: float) -> Document:
         "failures": step.failures,
         "queue": step.queue,
         "compute": step.compute_input + step.compute_infer + step.compute_output,
+        "calls": step.calls,
         "batch_size": step.mean_batch_size,
         "utilization": step.utilization,
         "instances": step.instances,

@@ -7,10 +7,9 @@ compared with that of the steps.
 
 from __future__ import annotations
 
-import itertools
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,10 +17,12 @@ import numpy as np
 import numpy.typing as npt
 
 from tritonforge.errors import ConnectError, DecodeError, ServerError
-from tritonforge.golden_tests.data_flow import DataFlow, Step, plan_data_flow
+from tritonforge.golden_tests.data_flow import DataFlow, Step, list_steps, plan_data_flow
+from tritonforge.golden_tests.flow_client import FlowClient
 from tritonforge.inference.client import Client
 from tritonforge.inference.wire import encode_request
 from tritonforge.profiling.statistics import ModelStatistics, ServerStatistics, merge_versions, subtract_statistics
+from tritonforge.profiling.step_times import Calls, find_reached_models
 from tritonforge.web_console.detections import find_detections
 from tritonforge.web_console.request_bytes import explain_request
 from tritonforge.web_console.tensor_view import build_tensor_view
@@ -34,12 +35,12 @@ Document = dict[str, Any]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Answer:
-    """The outputs of a request or its error, its milliseconds, and what the server counted meanwhile."""
+    """The outputs of a request or its error, its milliseconds, and what the server counted meanwhile, by model."""
 
     milliseconds: float
     outputs: Mapping[str, Array] = field(default_factory=dict)
     error: str = ""
-    counted: ModelStatistics | None = None
+    counted: Mapping[str, ModelStatistics] = field(default_factory=dict)
 
 
 class RequestFollower:
@@ -51,6 +52,7 @@ class RequestFollower:
         labels: the names of classes, by model and output.
         read_statistics: reads the server's statistics.
         open_stream: returns a client of the gRPC port, for decoupled models; None where it is off.
+        calls: the models that the code of each model requests.
     """
 
     def __init__(
@@ -61,13 +63,13 @@ class RequestFollower:
         labels: Mapping[tuple[str, str], Sequence[str]],
         read_statistics: Callable[[], ServerStatistics],
         open_stream: Callable[[], Client | None],
+        calls: Calls,
     ) -> None:
-        self._client = client
+        self._flow_client = FlowClient(client, open_stream)
         self._configs = configs
         self._labels = labels
         self._read_statistics = read_statistics
-        self._open_stream = open_stream
-        self._sequences = itertools.count(1)
+        self._calls = calls
         self._lock = threading.Lock()
 
     def follow(self, model: str, inputs: Mapping[str, Array]) -> Document:
@@ -96,7 +98,7 @@ class RequestFollower:
             "model": model,
             "answer": {
                 "milliseconds": whole.milliseconds,
-                "server": _describe_counts(whole.counted),
+                "server": _describe_counts(whole.counted.get(model)),
                 "error": whole.error,
                 "step": refusing,
                 "agreement": _compare(flow, whole, answers),
@@ -134,28 +136,18 @@ class RequestFollower:
         version: str = "",
         outputs: tuple[str, ...] = (),
     ) -> _Answer:
-        arguments: dict[str, Any] = {"model": model, "model_version": version}
-        if flow.is_sequence:  # every request is a sequence of its own
-            arguments |= {"sequence_id": next(self._sequences), "sequence_start": True, "sequence_end": True}
         before = self._read_statistics()
         began = time.perf_counter()
         error, arrays = "", dict[str, Array]()
         try:
-            stream = self._open_stream() if flow.is_decoupled else None
-            if stream is not None:
-                responses = enumerate(stream.infer_stream(inputs, **arguments))
-                arrays = {
-                    f"{index}/{name}": array for index, entry in responses for name, array in entry.outputs.items()
-                }
-            else:
-                arrays = dict(self._client.infer(inputs, outputs=outputs, **arguments).outputs)
+            arrays = self._flow_client.infer(model, inputs, flow, version=version, outputs=outputs)
         except ServerError as failure:
             error = failure.message
         milliseconds = (time.perf_counter() - began) * 1000
         try:
-            counted = merge_versions(subtract_statistics(self._read_statistics(), before)).get(model)
+            counted = merge_versions(subtract_statistics(self._read_statistics(), before))
         except (ConnectError, DecodeError):  # a model that died is loaded again: its counts begin at 0
-            counted = None
+            counted = {}
         return _Answer(milliseconds, arrays, error, counted)
 
     def _view_inputs(self, flow: DataFlow, inputs: Mapping[str, Array]) -> dict[str, Document]:
@@ -178,9 +170,32 @@ class RequestFollower:
             },
             "status": "skipped" if answer is None else "failed" if answer.error else "answered",
             "milliseconds": None if answer is None else answer.milliseconds,
-            "server": None if answer is None else _describe_counts(answer.counted),
+            "server": None if answer is None else _describe_counts(answer.counted.get(step.model)),
             "error": "" if answer is None else answer.error,
+            "calls": 0.0 if answer is None else self._sum_calls(step.model, answer.counted),
+            "called": [] if answer is None else list(self._list_called(step.model, answer.counted)),
         }
+
+    def _sum_calls(self, model: str, counted: Mapping[str, ModelStatistics]) -> float:
+        """Return the milliseconds of a step's computation in which its code waited for other models.
+
+        0 if that is not known: another model requests them too, or the step requested several at once.
+        """
+        own = counted.get(model)
+        callers = find_reached_models(self._configs, model, self._calls)
+        direct = [name for name, names in callers.items() if model in names]
+        if own is None or not own.requests or any(callers[name] != (model,) for name in direct):
+            return 0.0
+        waited = sum(counted[name].success.total + counted[name].failure.total for name in direct if name in counted)
+        return waited / own.requests if waited <= own.compute_infer.total else 0.0
+
+    def _list_called(self, model: str, counted: Mapping[str, ModelStatistics]) -> Iterator[Document]:
+        """Yield the models that the code of a step requested, and the steps of an ensemble among them."""
+        for called in find_reached_models(self._configs, model, self._calls):
+            for step in list_steps(self._configs, called):
+                if (counts := _describe_counts(counted.get(step.model))) is not None:
+                    name = called if step.model == called else f"{called}/{step.name}"
+                    yield {"name": name, "model": step.model, "server": counts}
 
     def _list_detections(self, flow: DataFlow, whole: _Answer, answers: Sequence[Any]) -> Any:
         for step, answer in answers:

@@ -15,12 +15,13 @@ from google.protobuf import json_format
 from tritonforge.errors import CaseError, DecodeError, ServerError
 from tritonforge.golden_tests.data_flow import find_outermost
 from tritonforge.graph.diagram import Graph
-from tritonforge.graph.graph_reader import read_graph
+from tritonforge.graph.graph_reader import read_calls, read_graph
 from tritonforge.inference.client import Client
 from tritonforge.inference.http_transport import Address
 from tritonforge.inference.transports import ModelMetadata
 from tritonforge.inference.wire import decode_error
 from tritonforge.profiling.statistics import ServerStatistics, parse_statistics
+from tritonforge.profiling.step_times import Calls
 from tritonforge.serving.repository_overlay import read_configs, select_models
 from tritonforge.triton.schema import new_model_config
 from tritonforge.validation.findings import Finding
@@ -66,15 +67,17 @@ class ServedRepository:
         configs = read_configs(repository)
         selected = configs if model is None else select_models(configs, [model])
         self._configs = {name: self._read_config(name) for name in selected}
-        self._models = (model,) if model is not None else _list_outermost(self._configs)
+        calls = read_calls(read_tree(repository))
+        self._models = (model,) if model is not None else _list_outermost(self._configs, calls)
         self._samples = SampleLibrary(repository, samples)
-        self._live = LiveStatistics(self._configs, self._models)
+        self._live = LiveStatistics(self._configs, self._models, calls=calls)
         self._follower = RequestFollower(
             self._client,
             self._configs,
             labels=_read_labels(repository, self._configs),
             read_statistics=self._read_statistics,
             open_stream=self._open_stream,
+            calls=calls,
         )
 
     def close(self) -> None:
@@ -174,11 +177,13 @@ class ServedRepository:
         return self._stream
 
 
-def _list_outermost(configs: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the models that are not a step of an ensemble, ensembles first."""
+def _list_outermost(configs: Mapping[str, Any], calls: Calls) -> tuple[str, ...]:
+    """Return the models that are not a step of an ensemble: ensembles first, and those last that code requests."""
     ensembles = find_outermost(configs)
     steps = {step.model_name for config in configs.values() for step in config.ensemble_scheduling.step}
-    return tuple(dict.fromkeys([*ensembles, *(name for name in configs if name not in steps)]))
+    called = {name for caller, names in calls.items() for name in names if name != caller}
+    outermost = dict.fromkeys([*ensembles, *(name for name in configs if name not in steps)])
+    return tuple(sorted(outermost, key=lambda name: name in called))
 
 
 def _describe_finding(number: int, finding: Finding) -> Document:

@@ -24,6 +24,7 @@ export class GraphPanel {
     this.onStep = onStep;
     this.stepPlaces = new Map();
     this.tensorPlaces = new Map();
+    this.calledPlaces = new Map();
     this.live = new Map();
     this.sent = new Map();
     this.bottleneck = null;
@@ -42,6 +43,7 @@ export class GraphPanel {
     this.frame = element("div", { class: "frame" }, this.canvas);
     this.stepPlaces.clear();
     this.tensorPlaces.clear();
+    this.calledPlaces.clear();
     this.live.clear();
     this.sent.clear();
     const steps = invert(graph.steps);
@@ -51,7 +53,11 @@ export class GraphPanel {
       const tensor = graph.tensors[space.key];
       const place = element(isModel && !step ? "div" : "button", { class: isModel ? "place timing" : "place value", type: isModel && !step ? null : "button" });
       Object.assign(place.style, { left: `${space.x}px`, top: `${space.y}px`, width: `${space.width}px`, height: `${space.height}px` });
-      if (isModel) {
+      const called = graph.calls[space.key];
+      if (called) {
+        this.calledPlaces.set(called, [...(this.calledPlaces.get(called) ?? []), place]);
+        this.drawCalled(called);
+      } else if (isModel) {
         if (step) {
           this.stepPlaces.set(step, place);
           place.addEventListener("click", () => this.onStep(step));
@@ -86,18 +92,24 @@ export class GraphPanel {
 
   /** @param {any} load the live figures */
   showLoad(load) {
-    this.live = new Map(load.steps.map((step) => [step.name, step]));
+    this.live = new Map([...load.steps.map((step) => [step.name, step]), ...load.called.map((called) => [`call:${called.name}`, called])]);
     this.bottleneck = load.bottleneck?.step ?? null;
-    for (const step of this.stepPlaces.keys()) this.drawStep(step);
+    this.drawModels();
   }
 
   /** @param {any|null} result a request; null removes the one that is shown */
   showRequest(result) {
     this.sent = new Map((result?.steps ?? []).map((step) => [step.name, step]));
-    for (const step of this.stepPlaces.keys()) this.drawStep(step);
+    for (const called of (result?.steps ?? []).flatMap((step) => step.called)) this.sent.set(`call:${called.name}`, called);
+    this.drawModels();
     for (const [tensor, places] of this.tensorPlaces) {
       for (const place of places) this.drawTensor(place, tensor, result?.tensors[tensor] ?? null);
     }
+  }
+
+  drawModels() {
+    for (const step of this.stepPlaces.keys()) this.drawStep(step);
+    for (const called of this.calledPlaces.keys()) this.drawCalled(called);
   }
 
   drawTensor(place, tensor, view) {
@@ -118,20 +130,41 @@ export class GraphPanel {
       const text = { answered: milliseconds(sent.server?.total ?? sent.milliseconds), failed: "refused the request", skipped: "not reached" }[state];
       lines.push(element("span", { class: "sent", text: `${state === "failed" ? "✕ " : ""}${text}` }));
     }
-    if (live && live.requests_per_second > 0) {
-      const bar = element("span", { class: "split", "aria-hidden": "true" }, element("i", { class: "queue" }), element("i", { class: "compute" }));
-      const total = live.queue + live.compute || 1;
-      bar.children[0].style.width = `${(100 * live.queue) / total}%`;
-      bar.children[1].style.width = `${(100 * live.compute) / total}%`;
-      lines.push(element("span", { class: "figures", text: `queue ${milliseconds(live.queue)} · compute ${milliseconds(live.compute)}` }), bar);
-      if (!sent) lines.push(element("span", { class: "figures muted", text: `${rate(live.requests_per_second)} · batch ${live.batch_size.toFixed(1)} · busy ${Math.round(100 * live.utilization)} %` }));
-    } else if (!sent) {
-      lines.push(element("span", { class: "figures muted", text: "no requests" }));
-    }
+    lines.push(...renderLive(live, !sent));
     if (this.bottleneck === name) lines.unshift(element("span", { class: "flag", text: "bottleneck" }));
     place.disabled = !sent;
     place.replaceChildren(element("span", { class: "hidden", text: `step ${name} ` }), ...lines);
   }
+
+  /** A model that code requests; its time is a part of the step that requests it, and so it is no step itself. */
+  drawCalled(name) {
+    const sent = this.sent.get(`call:${name}`);
+    const lines = [];
+    if (sent) {
+      const count = sent.server.requests;
+      lines.push(element("span", { class: "sent", text: `${count === 1 ? "" : `${count} × `}${milliseconds(sent.server.total)}` }));
+    }
+    lines.push(...renderLive(this.live.get(`call:${name}`), !sent));
+    for (const place of this.calledPlaces.get(name)) {
+      place.className = `place timing called ${sent ? "answered" : ""}`;
+      place.title = "Its time is part of the step that requests it.";
+      place.replaceChildren(element("span", { class: "hidden", text: `model ${name}, requested by code; its time is part of the step that requests it ` }), ...lines.map((line) => line.cloneNode(true)));
+    }
+  }
+}
+
+/** The live figures of a model: queue and compute, as numbers and as a bar, and its load where there is space. */
+function renderLive(live, hasSpace) {
+  if (!live || live.requests_per_second <= 0) return hasSpace ? [element("span", { class: "figures muted", text: "no requests" })] : [];
+  const bar = element("span", { class: "split", "aria-hidden": "true" }, element("i", { class: "queue" }), element("i", { class: "compute" }), element("i", { class: "in-calls" }));
+  const total = live.queue + live.compute || 1;
+  bar.children[0].style.width = `${(100 * live.queue) / total}%`;
+  bar.children[1].style.width = `${(100 * (live.compute - live.calls)) / total}%`;
+  bar.children[2].style.width = `${(100 * live.calls) / total}%`;
+  const calls = live.calls ? ` (calls ${milliseconds(live.calls)})` : "";
+  const lines = [element("span", { class: "figures", text: `queue ${milliseconds(live.queue)} · compute ${milliseconds(live.compute)}${calls}` }), bar];
+  if (hasSpace) lines.push(element("span", { class: "figures muted", text: `${rate(live.requests_per_second)} · batch ${live.batch_size.toFixed(1)} · busy ${Math.round(100 * live.utilization)} %` }));
+  return lines;
 }
 
 function invert(record) {

@@ -35,6 +35,7 @@ export function renderSteps(result) {
       ),
     );
     if (step.status !== "skipped") item.append(timeBar(step, longest));
+    if (step.called.length) item.append(calledModels(step, longest));
     const takes = Object.entries(step.inputs).map(([port, name]) => (port === plainName(name) ? port : `${plainName(name)} as ${port}`)).join(", ");
     item.append(element("p", { class: "muted small", text: `${step.model === step.name ? "" : `model ${step.model}; `}takes ${takes || "nothing"}` }));
     if (step.error) item.append(element("p", { class: "refusal", text: step.error }));
@@ -80,16 +81,45 @@ function duration(step) {
 
 /** The time of a step as a bar of its parts; without the server's figures it is the time that the console waited. */
 function timeBar(step, longest) {
-  const parts = step.server
-    ? [["queue", step.server.queue], ["copy in", step.server.compute_input], ["compute", step.server.compute_infer], ["copy out", step.server.compute_output]]
-    : [["waited", step.milliseconds]];
+  const parts = step.server ? [...splitTime(step.server, step.calls)] : [["waited", step.milliseconds]];
+  const text = element("p", { class: "parts small" }, ...parts.map(([name, value]) => element("span", {}, element("i", { class: `key ${name.replace(" ", "-")}`, "aria-hidden": "true" }), `${name} ${milliseconds(value)}`)));
+  if (step.server?.requests > 1) text.append(element("span", { text: `mean of ${step.server.requests} requests that the model got meanwhile` }));
+  return element("div", {}, drawBar(parts, longest), text);
+}
+
+/** The parts of a request's time; `calls` is the part of the computation that waits for other models. */
+function* splitTime(server, calls) {
+  yield ["queue", server.queue];
+  yield ["copy in", server.compute_input];
+  yield ["compute", server.compute_infer - calls];
+  if (calls) yield ["in calls", calls];
+  yield ["copy out", server.compute_output];
+}
+
+function drawBar(parts, longest) {
   const bar = element("div", { class: "timebar", "aria-hidden": "true" });
   for (const [name, value] of parts) {
     const part = element("i", { class: name.replace(" ", "-") });
     part.style.width = `${(100 * value) / longest}%`;
     bar.append(part);
   }
-  const text = element("p", { class: "parts small" }, ...parts.map(([name, value]) => element("span", {}, element("i", { class: `key ${name.replace(" ", "-")}`, "aria-hidden": "true" }), `${name} ${milliseconds(value)}`)));
-  if (step.server?.requests > 1) text.append(element("span", { text: `mean of ${step.server.requests} requests that the model got meanwhile` }));
-  return element("div", {}, bar, text);
+  return bar;
+}
+
+/** The models that the code of a step requested: their times are parts of the step's own. */
+function calledModels(step, longest) {
+  const items = step.called.map((called) => {
+    const { requests, total } = called.server;
+    const parts = [...splitTime(called.server, 0)];
+    const figures = parts.map(([name, value]) => `${name} ${milliseconds(value)}`).join(", ");
+    const count = requests === 1 ? milliseconds(total) : `${requests} requests of ${milliseconds(total)}`;
+    return element(
+      "li",
+      {},
+      element("p", { class: "called-head" }, element("strong", { text: called.name }), element("span", { class: "time", text: count })),
+      drawBar(parts.map(([name, value]) => [name, value * requests]), longest),
+      element("p", { class: "parts small", text: figures }),
+    );
+  });
+  return element("div", { class: "called-models" }, element("p", { class: "muted small", text: "Its code requested these models (BLS); their time is part of the time above." }), element("ul", {}, ...items));
 }

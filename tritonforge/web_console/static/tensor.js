@@ -52,7 +52,7 @@ export function renderThumbnail(view) {
 
 /** @param {string} name */
 export function plainName(name) {
-  return name.replace(/^(input|output):/, "");
+  return name.replace(/^(input|output|call):/, "");
 }
 
 function renderForm(name, view) {
