@@ -30,6 +30,34 @@ dynamic_batching {{ }}
 """
 
 
+_CALLER = """\
+import triton_python_backend_utils as pb_utils
+
+
+class TritonPythonModel:
+    def execute(self, requests):
+        return [self.answer(request) for request in requests]
+
+    def answer(self, request):
+        tensor = pb_utils.Tensor("in", pb_utils.get_input_tensor_by_name(request, "in").as_numpy())
+        for _ in range({times}):
+            response = pb_utils.InferenceRequest(
+                model_name="{called}", inputs=[tensor], requested_output_names=["out"]
+            ).exec()
+            if response.has_error():
+                raise pb_utils.TritonModelException(response.error().message())
+            tensor = pb_utils.Tensor("in", pb_utils.get_output_tensor_by_name(response, "out").as_numpy())
+        return pb_utils.InferenceResponse([pb_utils.Tensor("out", tensor.as_numpy())])
+"""
+
+
+def write_caller(folder: Path, name: str, *, called: str, times: int = 2) -> None:
+    """Write a Python model whose code requests another one, ``times`` times one after another (BLS)."""
+    (folder / name / "1").mkdir(parents=True)
+    (folder / name / "1" / "model.py").write_text(_CALLER.format(called=called, times=times))
+    (folder / name / "config.pbtxt").write_text(_CONFIG.format(settings=""))
+
+
 def write_steps(folder: Path, seconds: Mapping[str, float], *, name: str = "both", settings: str = "") -> Path:
     """Write a repository: an ensemble of steps in this order, which wait for these seconds; return its folder.
 
