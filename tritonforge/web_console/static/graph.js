@@ -161,9 +161,9 @@ function renderLive(live, hasSpace) {
   bar.children[0].style.width = `${(100 * live.queue) / total}%`;
   bar.children[1].style.width = `${(100 * (live.compute - live.calls)) / total}%`;
   bar.children[2].style.width = `${(100 * live.calls) / total}%`;
-  const calls = live.calls ? ` (calls ${milliseconds(live.calls)})` : "";
-  const lines = [element("span", { class: "figures", text: `queue ${milliseconds(live.queue)} · compute ${milliseconds(live.compute)}${calls}` }), bar];
-  if (hasSpace) lines.push(element("span", { class: "figures muted", text: `${rate(live.requests_per_second)} · batch ${live.batch_size.toFixed(1)} · busy ${Math.round(100 * live.utilization)} %` }));
+  const lines = [element("span", { class: "figures", text: `queue ${milliseconds(live.queue)} · compute ${milliseconds(live.compute)}` }), bar];
+  const part = live.calls ? `calls ${milliseconds(live.calls)}` : `batch ${live.batch_size.toFixed(1)}`;
+  if (hasSpace) lines.push(element("span", { class: "figures muted", text: `${rate(live.requests_per_second)} · ${part} · busy ${Math.round(100 * live.utilization)} %` }));
   return lines;
 }
 

@@ -62,7 +62,7 @@ export function summarize(result) {
   if (boxes) return boxes.length ? `${boxes.length} boxes, the first is ${boxes[0].label || "a box"} (${Math.round(100 * boxes[0].score)} %)` : "no boxes";
   for (const name of Object.values(last?.outputs ?? {})) {
     const view = result.tensors[name];
-    if (view?.form === "scores") {
+    if (view?.form === "scores" && (view.is_probability || view.rows[0][0].label)) {
       const more = view.shape.length > 1 && view.shape[0] > view.rows.length ? ", …" : "";
       return view.rows.map(([best]) => `${best.label || `[${best.index}]`}${view.is_probability ? ` ${(100 * best.value).toFixed(1)} %` : ""}`).join(", ") + more;
     }
