@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -65,3 +66,18 @@ def test_a_machine_without_a_wheel_is_named_with_those_that_have_one(monkeypatch
         installation.find_installation()
     monkeypatch.setattr(installation.platform, "machine", lambda: "aarch64")
     installation.find_installation()  # the wheels have the same files
+
+
+def test_added_variables_keep_their_libraries_and_programs(tmp_path: Path) -> None:
+    files = installation.Installation(*[tmp_path / "wheel"] * 5)
+    given = {"LD_LIBRARY_PATH": "/given", "LD_PRELOAD": "given.so", "PATH": "/usr/bin", "KEPT": "1"}
+    added = {"LD_LIBRARY_PATH": "/added:/more", "LD_PRELOAD": "added.so", "PATH": "/added/bin"}
+    variables = installation.build_environment(files, tmp_path, given, added=added)
+    libraries = variables["LD_LIBRARY_PATH"].split(":")
+    assert libraries[:2] == [str(tmp_path), str(tmp_path / "wheel")]
+    assert libraries[-2:] == ["/added", "/more"]
+    assert "/given" not in libraries
+    assert variables["LD_PRELOAD"] == "added.so"
+    assert variables["PATH"] == f"{tmp_path / 'python' / 'bin'}:/added/bin:/usr/bin"
+    assert installation.build_environment(files, tmp_path, given)["LD_LIBRARY_PATH"].endswith(":/given")
+    assert variables["KEPT"] == "1"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tritonforge.errors import LaunchError
-from tritonforge.serving.repository_copy import disarm
+from tritonforge.serving.repository_copy import copy_repository, disarm
 from tritonforge.serving.repository_overlay import parse_config
 from tritonforge.serving.server import Server
 from tritonforge.serving.server_check import check_on_server
@@ -125,3 +125,10 @@ def test_a_stub_that_ended_with_0_and_was_waited_for_does_not_end_the_start(
             server._is_ready()
     else:
         assert not server._is_ready()
+
+
+def test_a_configuration_that_is_a_directory_is_copied_as_one(tmp_path: Path) -> None:
+    (tmp_path / "r" / "m" / "config.pbtxt").mkdir(parents=True)
+    copy = copy_repository(tmp_path / "r", tmp_path / "copy")
+    assert (copy.folder / "m" / "config.pbtxt").is_dir()
+    assert not copy.hidden

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tritonforge.serving import server_log
+from tritonforge.serving.server_process import ChildExit
 
 # ruff: noqa: E501  # lines as tritonserver writes them
 LOG = r"""E1121 03:28:58.163476 9430 server.cc:241] "CudaDriverHelper has not been initialized."
@@ -70,3 +71,10 @@ def test_a_request_that_ended_the_server_is_named() -> None:
     log = "terminate called after throwing an instance of 'std::length_error'\n  what():  vector::_M_default_append\n"
     assert "2 GiB or more" in str(server_log.explain_crash(LOG + log))
     assert server_log.explain_crash(LOG) is None
+
+
+def test_a_stub_that_ended_before_its_command_was_read_is_named_by_the_servers_sentence() -> None:
+    child = ChildExit((), pid=-1, status=3, out_of_memory=False, ended=0.0)
+    unhealthy = "model 'm' did not load: Stub process 'm_0_0' is not healthy."
+    reasons = server_log.explain_load_failures(child, [unhealthy], log="", prefix="p")
+    assert reasons == ["model 'm' did not load: its Python process ended with exit status 3"]

@@ -148,18 +148,21 @@ def build_environment(
     added: Mapping[str, str] = _NONE,
     address: str = loopback.HOST,
 ) -> dict[str, str]:
-    """Return the variables of tritonserver and its stubs: the ones ``given``, and those ``added`` to them.
+    """Return the variables of tritonserver and its stubs: the ones ``given``, and those ``added``, which replace them.
 
-    The SageMaker front end listens on ``address``.
+    Lists of places are exceptions: what the server needs comes first in LD_LIBRARY_PATH, LD_PRELOAD and PATH, and the
+    ``given`` programs stay last in PATH. The SageMaker front end listens on ``address``.
     """
+    merged = {**given, **added}
     kept = {name: value for name, value in given.items() if not name.startswith(("SAGEMAKER_", "PYTHON", "AIP_"))}
     libraries = [str(folder), str(installation.libraries)]
     # libpython: some builds of Python record the folder of the machine that built them, so the real one is added.
     libraries += [str(value) for name in ("LIBDIR", "LIBPL") if (value := sysconfig.get_config_var(name))]
     libraries.append(str(Path(sys.base_prefix, "lib")))
-    libraries += [entry for entry in given.get("LD_LIBRARY_PATH", "").split(":") if entry]
+    libraries += [entry for entry in merged.get("LD_LIBRARY_PATH", "").split(":") if entry]
     library = [loopback.LIBRARY] if (folder / loopback.LIBRARY).is_file() else []
-    preloaded = [entry for entry in given.get("LD_PRELOAD", "").split(":") if entry]
+    programs = [str(folder / ENVIRONMENT / "bin"), *filter(None, [added.get("PATH")]), given.get("PATH", os.defpath)]
+    preloaded = [entry for entry in merged.get("LD_PRELOAD", "").split(":") if entry]
     return {
         **_QUIET,
         **kept,
@@ -167,7 +170,7 @@ def build_environment(
         "LD_LIBRARY_PATH": os.pathsep.join(libraries),
         "LD_PRELOAD": os.pathsep.join([*library, *preloaded]),
         loopback.ADDRESS_VARIABLE: address,
-        "PATH": os.pathsep.join([str(folder / ENVIRONMENT / "bin"), given.get("PATH", os.defpath)]),
+        "PATH": os.pathsep.join(programs),
     }
 
 

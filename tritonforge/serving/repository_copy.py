@@ -204,19 +204,21 @@ class _Copier:
 
 
 def read_regular_file(path: Path, most: int) -> bytes | None:
-    """Return the content of a regular file of at most ``most`` bytes; None for a larger one, a pipe or a device."""
+    """Return the content of a regular file of at most ``most`` bytes; None for a larger one and whatever else it is."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (OSError, ValueError):  # ValueError: a NUL in a name
         return None
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode) or status.st_size > most:
             return None
-        try:
+        with os.fdopen(descriptor, "rb", closefd=False) as file:  # which refuses a directory
             content = file.read(most + 1)
-        except OSError:
-            return None
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
     return content if len(content) <= most else None
 
 

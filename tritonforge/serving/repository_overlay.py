@@ -31,6 +31,7 @@ __all__ = ["choose_default_model", "explain_missing_default", "has_gpu", "has_gp
 
 _CONFIG: Final = "config.pbtxt"
 _NONE: Final[Mapping[str, Path]] = {}
+_NO_CONFIGS: Final[Mapping[str, ModelConfig]] = {}
 
 #: A text that no parser takes, for one that only Python's refuses.
 _INVALID_CONFIG: Final = "{"
@@ -84,21 +85,28 @@ def has_response_cache(config: ModelConfig) -> bool:
     return bool(config.response_cache.enable)  # type: ignore[attr-defined]  # a field of a class made at run time
 
 
-def list_rewritten_configs(repository: Path, models: Mapping[str, ModelConfig], *, to_cpu: bool) -> dict[str, str]:
+def list_rewritten_configs(
+    repository: Path,
+    models: Mapping[str, ModelConfig],
+    *,
+    to_cpu: bool,
+    completed: Mapping[str, ModelConfig] = _NO_CONFIGS,
+) -> dict[str, str]:
     """Return the new texts of the config.pbtxt files that must be rewritten, by model.
 
-    With ``to_cpu`` instances of a GPU become those of the CPU (`move_instances_to_cpu`).
+    With ``to_cpu`` instances of a GPU become those of the CPU (`move_instances_to_cpu`). The configurations in
+    ``completed`` replace those of ``models``.
     """
     texts: dict[str, str] = {}
-    for name, config in models.items():
-        content = _read_config(repository, name)
+    for name, stated in models.items():
+        content, config = _read_config(repository, name), completed.get(name, stated)
         if content is None:
             continue
         if parse_config(content) is None:
             texts[name] = _INVALID_CONFIG
         elif to_cpu and has_gpu_instances(config):
             texts[name] = text_format.MessageToString(_move_instances(config))
-        elif b"\\" in content:
+        elif name in completed or b"\\" in content:
             texts[name] = text_format.MessageToString(config)
     return texts
 

@@ -24,6 +24,7 @@ from typing import Final
 from tritonforge.errors import LaunchError, ModelChoiceError
 from tritonforge.files import describe_error
 from tritonforge.serving import (
+    config_completion,
     execution_environments,
     installation,
     loopback,
@@ -33,6 +34,7 @@ from tritonforge.serving import (
 )
 from tritonforge.serving.server_log import ModelDeath, ModelStatus
 from tritonforge.serving.server_process import ChildExit, LocalServer, ServerProcess
+from tritonforge.triton.schema import ModelConfig
 
 __all__ = ["ModelStatus", "Server", "restrict_http_apis"]
 
@@ -135,7 +137,14 @@ class Server(LocalServer):
         wanted = {"sagemaker": sagemaker_port, "http": http_port, "grpc": grpc_port, "metrics": metrics_port}
         folder = self._process.folder
         try:
-            self._overlay = self._prepare_repository(is_partial=is_partial and self._loaded is None)
+            completed = None
+            if self._loaded is None:  # a request that loads a model may bring an incomplete configuration
+                completed = config_completion.read_complete_configs(
+                    self.repository, self._configs, arguments, is_stand_in=stand_in is not None
+                )
+            if completed is not None:
+                arguments = [*arguments, config_completion.FLAG]
+            self._overlay = self._prepare_repository(completed or {}, is_partial=is_partial and self._loaded is None)
             with loopback.hold_ports(wanted, address=self._address) as self._ports:
                 command = [*self._build_command(stand_in, allow_client_shm=allow_client_shm), *arguments]
                 variables = installation.build_environment(
@@ -235,15 +244,20 @@ class Server(LocalServer):
             if row.get("state")  # a model that is not loaded has a name only
         )
 
-    def _prepare_repository(self, *, is_partial: bool) -> Path:
-        """Return the repository that tritonserver reads; ``is_partial``: with the served models only."""
+    def _prepare_repository(self, completed: Mapping[str, ModelConfig], *, is_partial: bool) -> Path:
+        """Return the repository that tritonserver reads; ``is_partial``: with the served models only.
+
+        ``completed`` are configurations to write instead of those of the repository.
+        """
         folder = self._process.folder / "repository"
         on_gpu = sorted(name for name, config in self._configs.items() if repository_overlay.has_gpu_instances(config))
         to_cpu = bool(on_gpu) and not repository_overlay.has_gpu()
         if to_cpu:
             names = ", ".join(on_gpu)
             self.warnings = (f"this machine has no GPU: instances of {names} that ask for one are served on the CPU",)
-        texts = repository_overlay.list_rewritten_configs(self.repository, self._configs, to_cpu=to_cpu)
+        texts = repository_overlay.list_rewritten_configs(
+            self.repository, self._configs, to_cpu=to_cpu, completed=completed
+        )
         stubs = execution_environments.list_stubs(
             self.repository,
             self._configs,

@@ -177,6 +177,7 @@ def _clean_reason(reason: str) -> str:
 
 #: What tritonserver answers for such a model (python_backend src/python_be.cc).
 _UNHEALTHY: Final = re.compile(r"Stub process '.*' is not healthy")
+_UNHEALTHY_MODEL: Final = re.compile(r"model '(?P<model>.+)' did not load: Stub process '.*' is not healthy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +206,9 @@ def explain_load_failures(child: ChildExit, sentences: Sequence[str], *, log: st
     ``sentences`` are the server's own reasons, ``log`` is its log.
     """
     specific = [sentence for sentence in sentences if not is_unhealthy(sentence)]
-    model = find_stub_model(child.command, prefix) or " or ".join(list_loading_models(log))
+    # The command of a child that ended at once is not known: then the server's sentence has the model, or none has yet.
+    unhealthy = [match["model"] for sentence in sentences if (match := _UNHEALTHY_MODEL.match(sentence))]
+    model = find_stub_model(child.command, prefix) or " or ".join(unhealthy or list_loading_models(log))
     if any(f"'{model}'" in sentence for sentence in specific):
         return specific
     return [*specific, f"{_name_model(model)} did not load: its Python process ended {_describe_end(child)}"]
