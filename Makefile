@@ -149,5 +149,14 @@ tune-grids: setup
 	@$(BIN)/python -m tests.benchmarks.tune_grids simulate
 	@$(BIN)/python -m tests.benchmarks.tune_grids real
 
+# `transform --on ray` at 1, 2 and 3 nodes of this machine beside one machine's, and 2,000 objects with a node killed.
+.PHONY: ray-scaling scaling-simulation
+ray-scaling: setup
+	@$(BIN)/python -m tests.benchmarks.ray_scaling
+
+# The driver's dispatcher and journal with 1 and 10 million objects on a simulated cluster of 100 nodes.
+scaling-simulation: setup
+	@$(BIN)/python -m tests.benchmarks.scaling_simulation
+
 clean:
 	rm -rf .venv build .pytest_cache .mypy_cache .ruff_cache .hypothesis

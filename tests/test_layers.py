@@ -52,7 +52,7 @@ PUBLIC = ("tritonforge", "tritonforge.building", "tritonforge.testing")
 
 IMPURE = {
     "boto3", "botocore", "ctypes", "http", "io", "keras", "kubernetes", "logging", "moto", "nvidia", "onnx",
-    "onnxruntime", "openvino", "os", "pathlib", "random", "requests", "rich", "shutil", "signal", "socket",
+    "onnxruntime", "openvino", "os", "pathlib", "random", "ray", "requests", "rich", "shutil", "signal", "socket",
     "subprocess", "sys", "tempfile", "tensorflow", "threading", "time", "torch", "treelite", "urllib", "urllib3",
 }  # fmt: skip
 
@@ -148,11 +148,15 @@ def test_every_module_that_states_it_does_no_input_and_output_is_listed() -> Non
     assert not stated - set(PURE_FILES)
 
 
-def test_boto3_is_imported_in_one_module() -> None:
+@pytest.mark.parametrize(
+    ("package", "importer"),
+    [("boto3", "tritonforge.sagemaker.client.session"), ("ray", "tritonforge.transform.cluster.ray_cluster")],
+)
+def test_a_service_is_imported_in_one_module(package: str, importer: str) -> None:
     importers = {
-        name for name, names in imports_by_module().items() if any(part.split(".")[0] == "boto3" for part in names)
+        name for name, names in imports_by_module().items() if any(part.split(".")[0] == package for part in names)
     }
-    assert importers <= {"tritonforge.sagemaker.client.session"}
+    assert importers <= {importer}
 
 
 def test_modules_are_short_and_named_by_a_noun() -> None:
@@ -202,7 +206,7 @@ def test_every_module_imports_without_a_framework() -> None:
         "for name in sys.argv[1:]:\n"
         "    importlib.import_module(name)\n"
         "    heavy = {'tensorflow', 'nvidia.dali', 'onnxruntime', 'boto3', 'grpc'} & set(sys.modules)\n"
-        "    heavy |= {'openvino', 'torch', 'treelite'} & set(sys.modules)\n"
+        "    heavy |= {'openvino', 'ray', 'torch', 'treelite'} & set(sys.modules)\n"
         "    if heavy:\n"
         "        sys.exit(f'{name} loads {sorted(heavy)}')"
     )

@@ -22,6 +22,8 @@ MODULES = {
     "kubernetes": ("kubernetes",),
     "resvg-py": ("resvg_py",),
     "pygls": ("pygls", "lsprotocol"),
+    "opentelemetry-api": (),  # below a name that the tests' own packages have too
+    "ray": ("ray",),
     "google-crc32c": ("google_crc32c",),
     "pyarrow": ("pyarrow",),
     "nvidia-pytriton": ("pytriton", "tritonserver"),
@@ -96,6 +98,7 @@ LACKING = {
     "package {tmp}/repository --uncompressed s3://bucket/x": ("boto3", "aws"),
     "deploy {tmp}/repository --plan": ("boto3", "aws"),
     "deploy {tmp}/repository --to kserve --image 24.09 --storage-uri s3://b/r --apply": ("kubernetes", "kubernetes"),
+    "transform README.md {tmp}/out --repository {tmp}/repository --on ray": ("ray", "ray"),
     "destroy x --plan": ("boto3", "aws"),
     "algorithm requests repos/detector --training-image i:1": ("boto3", "aws"),
     "algorithm publish repos/detector --training-image i:1 --plan": ("boto3", "aws"),

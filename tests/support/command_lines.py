@@ -68,6 +68,7 @@ others end with exit code 2 and the command that installs what they need:
 | `graph` | `graph -o x.png` |
 | `grpc` | `infer grpc://` |
 | `emulator` | `emulate` |
+| `ray` | `transform --on ray` |
 
 ## All commands
 

@@ -6,18 +6,17 @@ import contextlib
 import ctypes
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Final, get_args
 
 import click
-from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from tritonforge.cli.command import Command
 from tritonforge.cli.data_set import create_store
-from tritonforge.cli.job_monitor import INTERRUPTED, SubmitOptions, format_state, print_error_line
+from tritonforge.cli.job_monitor import INTERRUPTED, SubmitOptions
 from tritonforge.cli.options import (
     EXISTING_PATH,
     FILE,
@@ -29,9 +28,10 @@ from tritonforge.cli.options import (
     reject_options,
     reject_unused_aws_options,
 )
-from tritonforge.cli.printing import echo_json
-from tritonforge.cli.terminal import err, escape_markup, human_bytes, note, out, steps, stop_on_signals
+from tritonforge.cli.terminal import note, steps, stop_on_signals
+from tritonforge.cli.transform_cluster import RAY, ClusterOptions, run_on_ray
 from tritonforge.cli.transform_job import TransformOptions, TransformSageMakerOptions, run_on_sagemaker
+from tritonforge.cli.transform_report import print_outcome, show_progress
 from tritonforge.files import cache_directory
 from tritonforge.inference.http_transport import Address, detect_front_end
 from tritonforge.sagemaker.jobs.transform import choose_concurrency
@@ -48,22 +48,16 @@ from tritonforge.transform import (
     remove_progress,
     run,
 )
-from tritonforge.transform import Progress as TransformProgress
-from tritonforge.transform.local_server import LocalServer
+from tritonforge.transform.cluster.messages import Gathering
+from tritonforge.transform.local_server import LocalServer, choose_requests_in_flight, identify_repository
 
 __all__ = ["limit_malloc_arenas", "transform"]
 
 #: Seconds to wait for the server at --url.
 _CONNECT_TIMEOUT: Final = 10.0
 
-#: The default number of requests in flight: on each core one runs while the next one is decoded.
-_CONCURRENT: Final = max(4, 2 * (os.cpu_count() or 1))
-
 #: Source: glibc, malloc.h.
 _M_ARENA_MAX: Final = -8
-
-#: Failed objects that are printed; the JSON report has more.
-_MAX_PRINTED: Final = 20
 
 _DEFAULT_MODEL: Final = "SAGEMAKER_TRITON_DEFAULT_MODEL_NAME"
 
@@ -88,15 +82,15 @@ tritonforge transform s3://bucket/in/ s3://bucket/out --repository build/digits 
 )
 @option(
     "--on",
-    type=click.Choice(["here", "sagemaker"]),
+    type=click.Choice(["here", "ray", "sagemaker"]),
     default="here",
     show_default=True,
-    help="Run the model on this machine or on SageMaker.",
+    help="Run the model on this machine, on a Ray cluster or on SageMaker.",
 )
 @add_options(TransformOptions, "job_options")
 @option(
     "--gather",
-    type=click.Choice(["auto", "always", "never"]),
+    type=click.Choice(get_args(Gathering)),
     default="auto",
     show_default=True,
     group=LOCAL,
@@ -111,6 +105,7 @@ tritonforge transform s3://bucket/in/ s3://bucket/out --repository build/digits 
 )
 @option("--afresh", is_flag=True, group=LOCAL, help="Start again, whatever an earlier run has finished.")
 @option("--log", type=FILE, metavar="FILE", group=LOCAL, help="Write tritonserver's log to this file.")
+@add_options(ClusterOptions, "cluster_options")
 @add_options(TransformSageMakerOptions, "sagemaker_options")
 @add_options(SubmitOptions, "submit_options")
 @add_options(AwsOptions, "aws")
@@ -124,10 +119,11 @@ def transform(
     output_format: OutputFormat | None,
     on: str,
     job_options: TransformOptions,
-    gather: str,
+    gather: Gathering,
     work: Path | None,
     afresh: bool,
     log: Path | None,
+    cluster_options: ClusterOptions,
     sagemaker_options: TransformSageMakerOptions,
     submit_options: SubmitOptions,
     aws: AwsOptions,
@@ -138,6 +134,9 @@ def transform(
     INPUT and OUTPUT are directories or s3:// addresses. Each object, or with --split-type each of its records, is a
     request. After Ctrl-C or a crash the same command continues where it was. An object with a record that fails has no
     output; other objects are not affected.
+
+    With --on ray a Ray cluster runs the job: every worker starts a tritonserver, and what a lost node has not finished
+    goes to others. Directories must be shared by all nodes. --max-concurrent counts for each worker.
 
     With --on sagemaker the job runs on SageMaker, from S3 to S3: the model is packed and uploaded, the plan is shown,
     then the job's status and log.
@@ -150,6 +149,8 @@ def transform(
     if model is not None and url is not None:
         raise click.UsageError("--model names a model of --repository; the server at --url has its own default model")
     job = job_options.build_job(source, target)
+    if on != "ray":
+        reject_options("applies to --on ray only", group=RAY)
     if on == "sagemaker":
         reject_options("applies to jobs on this machine only", group=LOCAL)
         if repository is None and sagemaker_options.sagemaker_model is None:
@@ -163,11 +164,11 @@ def transform(
     names = [field.name for options in (TransformSageMakerOptions, SubmitOptions) for field in fields(options)]
     reject_options("applies to --on sagemaker only", names=names)
     reject_unused_aws_options(source, target)
+    if on == "ray":
+        reject_options("names one server; with --on ray every worker starts its own", names=["url"])
+        reject_options("is the log of one server; with --on ray every worker has its own", names=["log"])
     if repository is None and url is None:
         raise click.UsageError("the model is missing: give --repository PATH, or --url of a server")
-    if job.max_concurrent_transforms is None:
-        payload = job.max_payload_in_mb
-        job = replace(job, max_concurrent_transforms=min(_CONCURRENT, 100 // payload) if payload else _CONCURRENT)
     work = work or _choose_work_directory(source, target)
     _check_separate(source, target, work)
     if afresh:
@@ -178,11 +179,30 @@ def transform(
     outputs = create_store(target, aws) if target.startswith("s3://") else LocalStore(work / "partial")
     if url is not None:
         url = _check_url(url)
-    check(job, source=objects, sink=outputs)
+    first = check(job, source=objects, sink=outputs)
+    written: OutputFormat = output_format or ("jsonl" if job.data_processing is None else "container")
+    identity = f"{model or ''} {'' if repository is None else identify_repository(repository)}"
+    if on == "ray":
+        assert repository is not None
+        outcome = run_on_ray(
+            job,
+            repository,
+            cluster_options,
+            model=model,
+            model_identity=identity,
+            first=first,
+            output_format=written,
+            gathering=gather,
+            work=work,
+            aws=aws,
+            show_progress=show_progress,
+        )
+        return _finish(outcome, target, work, as_json=as_json)
+    job = choose_requests_in_flight(job, os.cpu_count() or 1)
     with ExitStack() as stack:
         stop = stack.enter_context(stop_on_signals())
         client, coalescer = stack.enter_context(_open_client(repository, url, model, job, log))
-        on_progress = stack.enter_context(_show_progress())
+        on_progress = stack.enter_context(show_progress())
         stop.is_running = True
         outcome = run(
             job,
@@ -190,17 +210,22 @@ def transform(
             sink=outputs,
             client=client,
             work=work,
-            output_format=output_format or ("jsonl" if job.data_processing is None else "container"),
+            output_format=written,
             coalescer=coalescer if gather != "never" else None,
             always_coalesce=gather == "always",
-            model_identity=f"{model or ''} {'' if repository is None else _identify(repository)}",
+            model_identity=identity,
             on_progress=on_progress,
             stop=stop.event,
         )
         stop.is_running = False
+    return _finish(outcome, target, work, as_json=as_json)
+
+
+def _finish(outcome: Outcome, target: str, work: Path, *, as_json: bool) -> int:
+    """Print the outcome and return the exit code; the progress of a completed job is removed."""
     if outcome.state == "Completed":
         remove_progress(work)
-    _print_outcome(outcome, target, work, as_json=as_json)
+    print_outcome(outcome, target, work, as_json=as_json)
     return {"Completed": 0, "Failed": 1, "Stopped": INTERRUPTED}[outcome.state]
 
 
@@ -255,36 +280,6 @@ def _check_url(url: str) -> str:
     return url
 
 
-@contextmanager
-def _show_progress() -> Iterator[Callable[[TransformProgress], None]]:
-    """Show a progress bar on a terminal."""
-    if not err.is_terminal:
-        yield lambda progress: None
-        return
-    columns = (BarColumn(), TextColumn("{task.description}"))
-    with Progress(*columns, console=err, transient=True) as bar:
-        task = bar.add_task("listing ...", total=None)
-        yield lambda progress: _draw(bar, task, progress)
-
-
-def _draw(bar: Progress, task: TaskID, progress: TransformProgress) -> None:
-    objects = progress.objects + progress.objects_before
-    total = "" if progress.total_objects is None else f" of {progress.total_objects:,}"
-    parts = [f"{objects:,}{total} objects"]
-    if progress.failed:
-        parts.append(f"[red]{progress.failed:,} failed[/red]")
-    parts.append(f"{progress.rate:,.0f} images/s")
-    if (left := progress.seconds_left) is not None:
-        minutes, seconds = divmod(round(left), 60)
-        parts.append(f"{minutes // 60}:{minutes % 60:02}:{seconds:02} left")
-    bar.update(
-        task,
-        description=", ".join(parts),
-        total=progress.total_size or progress.total_objects,
-        completed=progress.size + progress.size_before if progress.total_size else objects + progress.failed,
-    )
-
-
 def _choose_work_directory(source: str, target: str) -> Path:
     """Return where progress is kept: beside a local directory, so that finished files need only be moved."""
     if not target.startswith("s3://"):
@@ -304,53 +299,3 @@ def _check_separate(source: str, target: str, work: Path) -> None:
         is_inside = any(path.is_relative_to(top) for path in (Path(target).resolve(), work.resolve()))
     if is_inside:
         raise click.UsageError(f"OUTPUT {target} (or --work) is inside of INPUT {source}; give a separate directory")
-
-
-def _identify(repository: Path) -> str:
-    """Return a text that changes when a repository's files do."""
-    digest = hashlib.sha256()
-    for path in sorted(repository.rglob("*")):
-        status = path.stat()
-        digest.update(f"{path.relative_to(repository)} {status.st_size} {status.st_mtime_ns}\n".encode())
-    return digest.hexdigest()[:16]
-
-
-def _print_outcome(outcome: Outcome, target: str, work: Path, *, as_json: bool) -> None:
-    rate = outcome.records / outcome.seconds if outcome.seconds else 0.0
-    if as_json:
-        document = {
-            "state": outcome.state,
-            "objects": outcome.objects,
-            "objects_before": outcome.objects_before,
-            "failed": outcome.failed,
-            "records": outcome.records,
-            "bytes": outcome.size,
-            "seconds": round(outcome.seconds, 3),
-            "images_per_second": round(rate, 1),
-            "reason": outcome.reason,
-            "notes": list(outcome.notes),
-            "failures": [
-                {"object": failure.uri, "record": failure.record, "reason": failure.reason}
-                for failure in outcome.failures
-            ],
-        }
-        echo_json(document)
-    else:
-        before = f" ({outcome.objects_before:,} of them before)" if outcome.objects_before else ""
-        out.print(
-            f"{format_state(outcome.state)}  {outcome.objects:,} objects{before} -> {escape_markup(target)}  "
-            f"[dim]{outcome.records:,} records, {human_bytes(outcome.size)}, {outcome.seconds:.1f} s, "
-            f"{rate:,.0f} images/s[/dim]"
-        )
-    for sentence in outcome.notes:
-        note(sentence)
-    for failure in outcome.failures[:_MAX_PRINTED]:
-        where = f", record {failure.record}" if failure.record is not None else ""
-        err.print(f"[red]failed:[/red] {escape_markup(failure.uri)}{where}: {escape_markup(failure.reason)}")
-    if outcome.failed > _MAX_PRINTED:
-        err.print(f"[red]failed:[/red] {outcome.failed - _MAX_PRINTED:,} more (--json lists 1,000)")
-    if outcome.reason and not outcome.failures:
-        print_error_line(outcome.reason)
-    if outcome.state != "Completed":
-        text = f"the same command continues from here (--afresh starts again); progress is kept in {work}"
-        err.print(f"[dim]{escape_markup(text)}[/dim]")

@@ -10,30 +10,29 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
-from tritonforge.errors import DecodeError, DefinitionError, TritonForgeError
-from tritonforge.records.manifest import read_manifest_uris
+from tritonforge.errors import DefinitionError
 from tritonforge.transform.data_processing import Processing
-from tritonforge.transform.job import TransformJob, resolve_settings
-from tritonforge.transform.journal import Journal
+from tritonforge.transform.job import EffectiveSettings, TransformJob, resolve_settings
+from tritonforge.transform.journal import FinishedObject, Journal
+from tritonforge.transform.listing import Listing, TotalCounter
 from tritonforge.transform.model_client import ModelClient, RetryingInvoker
 from tritonforge.transform.object_store import (
     ObjectStore,
     OutputNaming,
     StoreError,
     build_output_uri,
-    build_relative_key,
 )
 from tritonforge.transform.output_formats import SUFFIXES, OutputFormat, check_parquet
 from tritonforge.transform.request_coalescer import RAW, RequestCoalescer
-from tritonforge.transform.run_state import InputObject, Outcome, Progress, RunPlan, RunState, State
+from tritonforge.transform.run_state import NO_OBJECTS, InputObject, Outcome, Progress, RunPlan, RunState, build_outcome
 from tritonforge.transform.workers import InvokeWorker, ObjectReader, OutputWriter
 
-__all__ = ["check", "run"]
+__all__ = ["check", "check_format", "describe_job", "run"]
 
 #: Seconds between two calls of ``on_progress``, and how soon a stop is noticed.
 _PERIOD: Final = 0.1
@@ -42,8 +41,6 @@ _PERIOD: Final = 0.1
 _MAX_READERS: Final = 4
 _MAX_WRITERS: Final = 4
 
-_NO_OBJECTS: Final = "no objects to transform: the listing of the input is empty"
-
 #: Members of a request that do not change a job's outputs.
 _IRRELEVANT: Final = (
     "BatchStrategy", "DataCaptureConfig", "ExperimentConfig", "MaxConcurrentTransforms", "MaxPayloadInMB",
@@ -51,8 +48,10 @@ _IRRELEVANT: Final = (
 )  # fmt: skip
 
 
-def check(job: TransformJob, *, source: ObjectStore, sink: ObjectStore) -> None:
+def check(job: TransformJob, *, source: ObjectStore, sink: ObjectStore) -> InputObject:
     """Check before a server is started that a job has objects and that its outputs can be written.
+
+    Return its first object.
 
     Raises:
         DefinitionError: the job is invalid, or its input has no object.
@@ -60,10 +59,12 @@ def check(job: TransformJob, *, source: ObjectStore, sink: ObjectStore) -> None:
         DecodeError: the input should be a manifest but is not.
     """
     _check_values(job)
-    with closing(iter(_Listing(job, source, "relative", (0, 1)))) as listing:
-        if next(listing, None) is None:
-            raise DefinitionError(f"{job.input.uri}: {_NO_OBJECTS}")
+    with closing(iter(Listing(job, source))) as listing:
+        first = next(listing, None)
+        if first is None:
+            raise DefinitionError(f"{job.input.uri}: {NO_OBJECTS}")
     sink.check(job.output.uri)
+    return first
 
 
 def run(
@@ -81,6 +82,9 @@ def run(
     model_identity: str = "",
     on_progress: Callable[[Progress], None] | None = None,
     stop: threading.Event | None = None,
+    objects: Iterable[InputObject] | None = None,
+    on_finish: Callable[[FinishedObject], None] = lambda finished: None,
+    ended: threading.Event | None = None,
 ) -> Outcome:
     """Run a job, or what an earlier run left of it, and return its outcome. Failures of objects are in the outcome.
 
@@ -99,6 +103,9 @@ def run(
         model_identity: a text that changes when the model does, so that outputs of two models are never mixed.
         on_progress: called ten times a second.
         stop: ends the job once it is set.
+        objects: run these instead of the listing of the input, as a worker of a cluster does.
+        on_finish: called by several threads with every object whose output is written or that failed.
+        ended: set by the run when it begins no more work; ``objects`` that wait for more then end too.
 
     Raises:
         DefinitionError: the job is invalid, or ``work`` belongs to another job.
@@ -106,13 +113,10 @@ def run(
         MissingExtraError: pyarrow is not installed and ``output_format`` is "parquet".
     """
     _check_values(job)
-    if output_format == "parquet":
-        check_parquet()
-    if output_format != "container" and job.data_processing is not None:
-        raise DefinitionError("DataProcessing applies to the container's answers: it requires the format container")
+    check_format(job, output_format)
     settings = resolve_settings(job, client.fetch_parameters())
     processing = Processing.from_job(job)
-    ended = threading.Event()
+    ended = ended or threading.Event()
     notes: list[str] = []
     is_raw = job.input.content_type == RAW and processing is None
     invoker = RetryingInvoker(
@@ -134,31 +138,23 @@ def run(
         output_format=output_format,
         processing=processing,
     )
-    # Everything that the outputs depend on.
-    description: dict[str, Any] = {
-        **{name: value for name, value in job.to_request().items() if name not in _IRRELEVANT},
-        "format": output_format,
-        "naming": naming,
-        "share": list(share),
-        "model": model_identity,
-        "strategy": settings.strategy,
-        "payload": settings.max_payload,
-        "chunked": settings.chunked,
-    }
+    description = describe_job(job, settings, output_format, naming=naming, share=share, model_identity=model_identity)
     with Journal(work, description) as journal:
         before = journal.count_finished()
-        listing = _Listing(job, source, naming, share)
+        listing = Listing(job, source, naming, share)
         state = RunState(
             plan,
-            objects=iter(listing),
+            objects=iter(listing if objects is None else objects),
             source=source,
             sink=sink,
             build_target=lambda key: build_output_uri(key, job.output.uri, SUFFIXES[output_format]),
             journal=journal,
             coalesced=1 if invoker.coalescer is None else invoker.coalescer.max_batch,
             ended=ended,
+            on_finish=on_finish,
         )
-        total = _Total(_Listing(job, source, naming, share), ended) if on_progress is not None else None
+        has_total = on_progress is not None and objects is None
+        total = TotalCounter(Listing(job, source, naming, share), ended) if has_total else None
         try:
             sink.check(job.output.uri)
         except StoreError as error:
@@ -169,7 +165,45 @@ def run(
         ended.set()  # ends the thread that counts all objects
         if state.internal_error is not None:
             raise state.internal_error
-        return _build_outcome(state, listing, before, notes, stopped=stop is not None and stop.is_set())
+        return build_outcome(
+            state.counts,
+            records_before=before[1],
+            seconds=time.monotonic() - state.started,
+            fatal=state.fatal,
+            is_stopped=state.unfinished and stop is not None and stop.is_set(),
+            is_empty=objects is None and not listing.count,
+            notes=notes,
+        )
+
+
+def describe_job(
+    job: TransformJob,
+    settings: EffectiveSettings,
+    output_format: OutputFormat,
+    *,
+    naming: OutputNaming = "relative",
+    share: tuple[int, int] = (0, 1),
+    model_identity: str = "",
+) -> dict[str, Any]:
+    """Return everything that a job's outputs depend on, for its journal: equal on this machine and on a cluster."""
+    return {
+        **{name: value for name, value in job.to_request().items() if name not in _IRRELEVANT},
+        "format": output_format,
+        "naming": naming,
+        "share": list(share),
+        "model": model_identity,
+        "strategy": settings.strategy,
+        "payload": settings.max_payload,
+        "chunked": settings.chunked,
+    }
+
+
+def check_format(job: TransformJob, output_format: OutputFormat) -> None:
+    """Raise MissingExtraError if pyarrow is needed and missing, DefinitionError if the job excludes the format."""
+    if output_format == "parquet":
+        check_parquet()
+    if output_format != "container" and job.data_processing is not None:
+        raise DefinitionError("DataProcessing applies to the container's answers: it requires the format container")
 
 
 def _check_values(job: TransformJob) -> None:
@@ -217,69 +251,13 @@ def _join_threads(
             report_progress()
 
 
-class _Listing:
-    """The objects of a job, in the order of the listing. ``count`` is how many were listed so far."""
-
-    def __init__(self, job: TransformJob, source: ObjectStore, naming: OutputNaming, share: tuple[int, int]) -> None:
-        self._job = job
-        self._source = source
-        self._naming = naming
-        self._share = share
-        self.count = 0
-
-    def __iter__(self) -> Generator[InputObject, None, None]:
-        index, instances = self._share
-        for number, listed in enumerate(self._list_all()):
-            self.count += 1
-            if number % instances == index:
-                yield listed
-
-    def _list_all(self) -> Iterator[InputObject]:
-        uri = self._job.input.uri
-        if self._job.input.data_type == "ManifestFile":
-            try:
-                for listed, prefix in read_manifest_uris(self._source.open(uri)):
-                    yield InputObject(listed, build_relative_key(listed, prefix, self._naming), None)
-            except DecodeError as error:
-                raise DecodeError(f"{uri}: {error}") from error
-            return
-        for stored in self._source.list(uri):
-            if not (stored.uri.endswith("/") and not stored.size):  # S3's mark of an empty folder
-                yield InputObject(stored.uri, build_relative_key(stored.uri, uri, self._naming), stored)
-
-
-class _Total:
-    """Counts the objects and their sizes in a thread of its own."""
-
-    def __init__(self, listing: _Listing, ended: threading.Event) -> None:
-        self.objects: int | None = None
-        self.size: int | None = None
-        self._listing = listing
-        self._ended = ended
-        threading.Thread(target=self._count, name="transform-total", daemon=True).start()
-
-    def _count(self) -> None:
-        objects, size, is_known = 0, 0, True
-        try:
-            with closing(iter(self._listing)) as listing:
-                for listed in listing:
-                    objects += 1
-                    is_known = is_known and listed.stored is not None
-                    size += 0 if listed.stored is None else listed.stored.size
-                    if self._ended.is_set():
-                        return
-        except TritonForgeError:
-            return  # the readers meet it too, and report it
-        self.objects, self.size = objects, size if is_known else None
-
-
 def _report_progress(
     on_progress: Callable[[Progress], None] | None,
     state: RunState,
     before: tuple[int, int, int],
-    total: _Total | None,
+    total: TotalCounter | None,
 ) -> None:
-    if on_progress is None or total is None:
+    if on_progress is None:
         return
     counts = state.counts
     on_progress(
@@ -292,41 +270,7 @@ def _report_progress(
             objects_before=before[0],
             records_before=before[1],
             size_before=before[2],
-            total_objects=total.objects,
-            total_size=total.size,
+            total_objects=None if total is None else total.objects,
+            total_size=None if total is None else total.size,
         )
-    )
-
-
-def _build_outcome(
-    state: RunState, listing: _Listing, before: tuple[int, int, int], notes: list[str], *, stopped: bool
-) -> Outcome:
-    counts = state.counts
-    failures = tuple(sorted(counts.failures, key=lambda failure: failure.uri))
-    final: State = "Completed"
-    reason = ""
-    if state.fatal:
-        final, reason = "Failed", state.fatal
-    elif state.unfinished and stopped:
-        final = "Stopped"
-    elif not listing.count:
-        final, reason = "Failed", _NO_OBJECTS
-    elif counts.failed:
-        first = failures[0]
-        where = f" at record {first.record}" if first.record is not None else ""
-        objects = counts.objects + counts.failed + counts.skipped
-        final = "Failed"
-        reason = f"{counts.failed} of {objects} objects failed; the first is {first.uri}{where}: {first.reason}"
-    return Outcome(
-        state=final,
-        objects=counts.objects + counts.skipped,
-        failed=counts.failed,
-        records=counts.records,
-        size=counts.size,
-        seconds=time.monotonic() - state.started,
-        objects_before=counts.skipped,
-        records_before=before[1],
-        failures=failures,
-        reason=reason,
-        notes=tuple(notes),
     )

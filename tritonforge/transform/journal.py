@@ -11,21 +11,22 @@ import fcntl
 import json
 import os
 import re
+import shutil
 import sqlite3
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, Literal, TypeAlias
 
 from tritonforge import temporary
 from tritonforge.errors import DefinitionError, TritonForgeError
 from tritonforge.files import describe_error
 
-__all__ = ["Journal", "JournalEntry", "JournalError", "remove_progress"]
+__all__ = ["Admission", "FinishedObject", "Journal", "JournalEntry", "JournalError", "remove_progress"]
 
 #: Seconds between two times that rows are flushed to the disk.
 _PERIOD: Final = 1.0
@@ -60,6 +61,42 @@ class JournalEntry:
     def is_done(self) -> bool:
         """True if the output is written."""
         return self.state == _DONE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinishedObject:
+    """An object whose output is written; with a ``reason`` an object that failed, at record number ``record`` if known.
+
+    ``size`` is its input in bytes, ``records`` the number of its answered records.
+    """
+
+    key: str
+    uri: str
+    etag: str
+    size: int = 0
+    records: int = 0
+    reason: str | None = None
+    record: int | None = None
+
+
+#: What a run does with an object. "begin": transform it. "resume": continue after what an earlier run answered.
+#: "finished": skip it, an earlier run wrote its output. "repeated": skip it, this run has it already. "conflict": fail
+#: it, another object has the same output.
+AdmissionKind: TypeAlias = Literal["begin", "resume", "finished", "repeated", "conflict"]
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """What a run does with an object, and what the journal has under its key."""
+
+    kind: AdmissionKind
+    entry: JournalEntry | None
+
+    @property
+    def conflict(self) -> str:
+        """Why an object fails whose output would replace that of another one."""
+        assert self.entry is not None
+        return f"its output would have the same name as that of {self.entry.uri}"
 
 
 class Journal:
@@ -117,6 +154,20 @@ class Journal:
         )
         return None if row is None else JournalEntry(os.fsdecode(row[0]), *row[1:])
 
+    def admit(self, key: str, uri: str, etag: str) -> Admission:
+        """Return what a run does with an object: the one rule for runs on this machine and on a cluster."""
+        entry = self.find(key)
+        if entry is None:
+            return Admission("begin", None)
+        is_same = entry.uri == uri and entry.etag == etag
+        is_this_run = entry.run == self.run
+        if is_this_run or entry.is_done:
+            if is_same:
+                return Admission("repeated" if is_this_run else "finished", entry)
+            if entry.uri != uri:
+                return Admission("conflict", entry)
+        return Admission("resume" if is_same and entry.records else "begin", entry)
+
     def begin(self, key: str, uri: str, etag: str) -> None:
         """Record that an object is started from its beginning."""
         self._write(
@@ -149,6 +200,23 @@ class Journal:
             "UPDATE objects SET state = ?, reason = ?, record = ?, records = 0, offset = 0, length = 0 WHERE key = ?",
             (_FAILED, reason, record, os.fsencode(key)),
         )
+
+    def record_finished(self, objects: Sequence[FinishedObject]) -> None:
+        """Record in one transaction what other processes have finished: the outputs are on the disk already."""
+        rows = [
+            (os.fsencode(finished.key), os.fsencode(finished.uri), finished.etag,
+             _DONE if finished.reason is None else _FAILED, self.run,
+             finished.records if finished.reason is None else 0, finished.size, finished.reason or "", finished.record)
+            for finished in objects
+        ]  # fmt: skip
+        try:
+            with self._lock:
+                self._rows.execute("BEGIN")
+                self._rows.executemany("INSERT OR REPLACE INTO objects VALUES (?, ?, ?, ?, ?, ?, ?, 0, 0, ?, ?)", rows)
+                self._rows.execute("COMMIT")
+                self._flush_in_time()
+        except sqlite3.Error as error:
+            raise JournalError(f"{self.directory}: cannot write: {describe_error(error)}") from error
 
     def close(self) -> None:
         """Flush the last rows to the disk; remove a temporary journal."""
@@ -204,11 +272,14 @@ class Journal:
         try:
             with self._lock:
                 self._rows.execute(statement, values)
-                if at_once or time.monotonic() - self._written > _PERIOD:
-                    self._rows.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-                    self._written = time.monotonic()
+                self._flush_in_time(at_once=at_once)
         except sqlite3.Error as error:
             raise JournalError(f"{self.directory}: cannot write: {describe_error(error)}") from error
+
+    def _flush_in_time(self, *, at_once: bool = False) -> None:
+        if at_once or time.monotonic() - self._written > _PERIOD:
+            self._rows.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            self._written = time.monotonic()
 
 
 def remove_progress(directory: Path) -> None:
@@ -219,6 +290,9 @@ def remove_progress(directory: Path) -> None:
     for path in (directory / "spools").glob("*"):
         if re.fullmatch(r"[0-9a-f]{64}(\.parquet)?", path.name):
             path.unlink(missing_ok=True)
+    for path in (directory / "partial").glob("*"):
+        if re.fullmatch(r"worker-[0-9]+", path.name):  # of a run on a cluster
+            shutil.rmtree(path, ignore_errors=True)
     for path in (directory / "spools", directory / "partial", directory):
         with contextlib.suppress(OSError):  # it does not exist, or holds files of the user
             path.rmdir()

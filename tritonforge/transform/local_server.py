@@ -5,11 +5,13 @@ A model whose Python process dies counts as a death of the server: tritonserver 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
@@ -22,10 +24,11 @@ from tritonforge.inference.client import Client
 from tritonforge.records import Buffer
 from tritonforge.serving import repository_overlay
 from tritonforge.serving.server import Server
+from tritonforge.transform.job import MAX_PAYLOAD_IN_MB, TransformJob
 from tritonforge.transform.model_client import HttpModelClient, Reply, ServerLostError
 from tritonforge.transform.request_coalescer import RequestCoalescer
 
-__all__ = ["LocalServer"]
+__all__ = ["LocalServer", "choose_requests_in_flight", "identify_repository"]
 
 _OK: Final = 200
 
@@ -35,6 +38,25 @@ _MAX_DEATHS: Final = 5
 #: Seconds to wait until a server that does not answer has ended, and between two checks.
 _PERIOD: Final = 0.05
 _PATIENCE: Final = 60.0
+
+
+def choose_requests_in_flight(job: TransformJob, cpus: float) -> TransformJob:
+    """Return a job with its number of requests in flight; by default one runs on each CPU while the next is decoded."""
+    if job.max_concurrent_transforms is not None:
+        return job
+    concurrent, payload = max(4, int(2 * cpus)), job.max_payload_in_mb
+    return replace(
+        job, max_concurrent_transforms=min(concurrent, MAX_PAYLOAD_IN_MB // payload) if payload else concurrent
+    )
+
+
+def identify_repository(repository: Path) -> str:
+    """Return a text that changes when a repository's files do."""
+    digest = hashlib.sha256()
+    for path in sorted(repository.rglob("*")):
+        status = path.stat()
+        digest.update(f"{path.relative_to(repository)} {status.st_size} {status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()[:16]
 
 
 class LocalServer:

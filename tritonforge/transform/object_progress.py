@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, Final
 
 from tritonforge.errors import TritonForgeError
 from tritonforge.files import describe_error
-from tritonforge.transform.journal import Journal
+from tritonforge.transform.journal import FinishedObject, Journal
 from tritonforge.transform.object_store import StoredObject
 from tritonforge.transform.output_formats import OutputFormat, build_npy_header, read_dtype
 
@@ -238,6 +238,18 @@ class ObjectInProgress:
     def discard(self) -> None:
         """Remove what was spooled."""
         self._spool.discard()
+
+    def describe(self, reason: str | None = None, record: int | None = None) -> FinishedObject:
+        """Return what the journal records of the object; with a ``reason`` it failed."""
+        return FinishedObject(
+            key=self.key,
+            uri=self.stored.uri,
+            etag=self.stored.etag,
+            size=self.stored.size,
+            records=self.records,
+            reason=reason,
+            record=record,
+        )
 
     def _append_in_order(self) -> None:
         while (output := self._waiting.pop(self._next, None)) is not None:

@@ -22,7 +22,7 @@ from tritonforge.files import describe_error, sync_directory
 from tritonforge.records import Buffer
 
 __all__ = [
-    "CHUNK", "LocalStore", "ObjectStore", "OutputNaming", "StoreError", "StoredObject", "build_output_uri",
+    "CHUNK", "MARKER", "LocalStore", "ObjectStore", "OutputNaming", "StoreError", "StoredObject", "build_output_uri",
     "build_relative_key",
 ]  # fmt: skip
 
@@ -37,6 +37,9 @@ OutputNaming: TypeAlias = Literal["relative", "whole"]
 _PERMANENT: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM})
 
 _TEMPORARY: Final = ".tritonforge-"
+
+#: The name of a file by which the nodes of a cluster see that an output directory is the same one. No listing has it.
+MARKER: Final = f"{_TEMPORARY}cluster"
 
 
 class StoreError(TritonForgeError):

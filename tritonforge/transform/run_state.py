@@ -8,30 +8,35 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
 from tritonforge.records import AssembleWith, Buffer, SplitType
 from tritonforge.transform.data_processing import Processing
 from tritonforge.transform.job import EffectiveSettings
-from tritonforge.transform.journal import Journal
+from tritonforge.transform.journal import FinishedObject, Journal
 from tritonforge.transform.object_progress import ObjectInProgress
 from tritonforge.transform.object_store import CHUNK, ObjectStore, StoredObject
 from tritonforge.transform.output_formats import OutputFormat
 
 __all__ = [
+    "NO_OBJECTS",
     "Counts",
     "Failure",
     "InFlightLimiter",
     "InputObject",
+    "NodeProgress",
     "Outcome",
     "Progress",
     "RunPlan",
     "RunState",
     "State",
     "Task",
+    "build_outcome",
 ]
+
+NO_OBJECTS: Final = "no objects to transform: the listing of the input is empty"
 
 #: Complete objects that may wait to be written.
 _MAX_WAITING: Final = 64
@@ -53,10 +58,27 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NodeProgress:
+    """What a node of a cluster has done in this run; ``seconds`` is the time since its first worker was ready."""
+
+    name: str
+    objects: int
+    records: int
+    size: int
+    seconds: float
+
+    @property
+    def rate(self) -> float:
+        """Records per second."""
+        return self.records / self.seconds if self.seconds > 0 else 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
     """Progress of a run, with the work of earlier runs in the ``before`` fields. Totals are None until counted.
 
-    ``seconds`` is the time since the first request of this run; sizes are bytes of input.
+    ``seconds`` is the time since the first request of this run; sizes are bytes of input. On a cluster ``nodes`` has
+    the part of each node.
     """
 
     objects: int
@@ -69,6 +91,7 @@ class Progress:
     size_before: int = 0
     total_objects: int | None = None
     total_size: int | None = None
+    nodes: tuple[NodeProgress, ...] = ()
 
     @property
     def rate(self) -> float:
@@ -95,6 +118,7 @@ class Outcome:
         seconds: how long this run took.
         reason: why the job failed, in one sentence; empty if it did not.
         notes: sentences that the user must read.
+        nodes: on a cluster, what each node has done.
     """
 
     state: State
@@ -108,6 +132,7 @@ class Outcome:
     failures: tuple[Failure, ...] = ()
     reason: str = ""
     notes: tuple[str, ...] = ()
+    nodes: tuple[NodeProgress, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +185,15 @@ class Counts:
     records: int = 0
     size: int = 0
     failures: list[Failure] = field(default_factory=list)
+
+    def count(self, finished: FinishedObject) -> None:
+        """Count an object that has its output, or has failed."""
+        if finished.reason is None:
+            self.objects += 1
+            return
+        self.failed += 1
+        if len(self.failures) < _MAX_FAILURES:
+            self.failures.append(Failure(finished.uri, finished.reason, finished.record))
 
 
 class InFlightLimiter:
@@ -221,6 +255,7 @@ class RunState:
         journal: Journal,
         coalesced: int,
         ended: threading.Event,
+        on_finish: Callable[[FinishedObject], None],
     ) -> None:
         self.plan = plan
         self.source = source
@@ -241,6 +276,7 @@ class RunState:
         self.tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
         self.completed: queue.Queue[ObjectInProgress | None] = queue.Queue(_MAX_WAITING)
         self.lock = threading.Lock()
+        self._on_finish = on_finish
         self._objects = objects
         self._objects_lock = threading.Lock()
 
@@ -270,15 +306,64 @@ class RunState:
             self.counts.records += records
             self.counts.size += size
 
-    def count_object(self, size: int) -> None:
-        """Count an object whose output is written, and the bytes of input that are thereby done."""
+    def finish(self, finished: FinishedObject) -> None:
+        """Count and report an object whose output is written, or which failed."""
         with self.lock:
-            self.counts.objects += 1
-            self.counts.size += size
+            self.counts.count(finished)
+            if self.plan.compressed and finished.reason is None:  # its size is not known before
+                self.counts.size += finished.size
+        self._on_finish(finished)
 
-    def count_failure(self, uri: str, reason: str, record: int | None) -> None:
-        """Count an object that has no output."""
-        with self.lock:
-            self.counts.failed += 1
-            if len(self.counts.failures) < _MAX_FAILURES:
-                self.counts.failures.append(Failure(uri, reason, record))
+
+def build_outcome(
+    counts: Counts,
+    *,
+    records_before: int,
+    seconds: float,
+    fatal: str = "",
+    is_stopped: bool = False,
+    is_empty: bool = False,
+    notes: Iterable[str] = (),
+    nodes: Iterable[NodeProgress] = (),
+) -> Outcome:
+    """Return the result of a run.
+
+    Args:
+        counts: the counts of the run.
+        records_before: how many records earlier runs answered.
+        seconds: how long the run took.
+        fatal: why the run could not continue; empty if it could.
+        is_stopped: the run was stopped before its last object.
+        is_empty: the input has no object.
+        notes: sentences that the user must read.
+        nodes: what the nodes of a cluster have done.
+    """
+    failures = tuple(sorted(counts.failures, key=lambda failure: failure.uri))
+    final: State = "Completed"
+    reason = ""
+    if fatal:
+        final, reason = "Failed", fatal
+    elif is_stopped:
+        final = "Stopped"
+    elif is_empty:
+        final, reason = "Failed", NO_OBJECTS
+    elif counts.failed:
+        first = failures[0]
+        where = f" at record {first.record}" if first.record is not None else ""
+        objects = counts.objects + counts.failed + counts.skipped
+        final = "Failed"
+        reason = f"{counts.failed} of {objects} objects failed; the first is {first.uri}{where}: {first.reason}"
+    return Outcome(
+        state=final,
+        objects=counts.objects + counts.skipped,
+        failed=counts.failed,
+        records=counts.records,
+        size=counts.size,
+        seconds=seconds,
+        objects_before=counts.skipped,
+        records_before=records_before,
+        failures=failures,
+        reason=reason,
+        notes=tuple(notes),
+        nodes=tuple(nodes),
+    )

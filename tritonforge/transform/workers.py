@@ -16,6 +16,7 @@ from typing import Any, Final
 from tritonforge.errors import TritonForgeError
 from tritonforge.files import describe_error
 from tritonforge.records import Buffer, Record, RecordError, assemble, build_batches, gunzip, split
+from tritonforge.transform.journal import FinishedObject
 from tritonforge.transform.model_client import Reply, RetryingInvoker, RunStoppedError, ServerUnavailableError
 from tritonforge.transform.object_progress import ObjectInProgress, RequestOutput
 from tritonforge.transform.object_store import StoredObject, StoreError
@@ -47,10 +48,10 @@ class ObjectReader:
         try:
             stored = listed.stored or state.source.find(listed.uri)
         except StoreError as error:
-            state.count_failure(listed.uri, str(error), None)
+            state.finish(FinishedObject(key=listed.key, uri=listed.uri, etag="", reason=str(error)))
             return
         if stored is None:
-            state.count_failure(listed.uri, "no such object", None)
+            state.finish(FinishedObject(key=listed.key, uri=listed.uri, etag="", reason="no such object"))
             return
         progress = self._begin(stored, listed.key)
         if progress is None:
@@ -63,16 +64,12 @@ class ObjectReader:
         """Return the object, from its start or from where an earlier run ended; None if it is not to be read."""
         state, journal = self._state, self._state.journal
         with state.lock:  # of two objects with the same key only one begins
-            entry = journal.find(key)
-            this_run = entry is not None and entry.run == journal.run
-            is_same = entry is not None and entry.uri == stored.uri and entry.etag == stored.etag
-            conflict = None
-            if entry is not None and (this_run or entry.is_done):
-                if is_same:  # finished by an earlier run, or listed twice by a manifest
-                    state.counts.skipped += not this_run
-                    return None
-                conflict = entry.uri if entry.uri != stored.uri else None
-            if conflict is None:
+            admission = journal.admit(key, stored.uri, stored.etag)
+            entry = admission.entry
+            if admission.kind in ("finished", "repeated"):
+                state.counts.skipped += admission.kind == "finished"
+                return None
+            if admission.kind != "conflict":
                 progress = ObjectInProgress(
                     stored,
                     key,
@@ -81,12 +78,13 @@ class ObjectReader:
                     on_release=state.limiter.release,
                     on_fatal=state.end,
                 )
-                if entry is not None and is_same and progress.resume(entry.records, entry.offset, entry.length):
+                is_resumed = admission.kind == "resume" and entry is not None
+                if is_resumed and entry and progress.resume(entry.records, entry.offset, entry.length):
                     journal.resume(key)
                 else:
                     journal.begin(key, stored.uri, stored.etag)
                 return progress
-        state.count_failure(stored.uri, f"its output would have the same name as that of {conflict}", None)
+        state.finish(FinishedObject(key=key, uri=stored.uri, etag=stored.etag, reason=admission.conflict))
         return None
 
     def _read(self, progress: ObjectInProgress) -> None:
@@ -359,8 +357,8 @@ class OutputWriter:
         if progress.failure is not None:
             reason, record = progress.failure
             state.journal.record_failure(progress.key, reason, record)
-            state.count_failure(progress.stored.uri, reason, record)
             progress.discard()
+            state.finish(progress.describe(reason, record))
         elif progress.interrupted:
             state.unfinished = True
             progress.suspend()
@@ -368,7 +366,7 @@ class OutputWriter:
             # In this order: what the journal records is on the disk.
             state.journal.record_output(progress.key, progress.records, progress.stored.size, at_once=is_large)
             progress.discard()
-            state.count_object(progress.stored.size if state.plan.compressed else 0)
+            state.finish(progress.describe())
 
     def _format(self, content: bytes | Path) -> bytes | Path:
         output_format = self._state.plan.output_format
