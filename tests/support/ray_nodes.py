@@ -79,5 +79,6 @@ def list_listeners(pid: int) -> set[str]:
             if fields[3] == "0A" and fields[9] in inodes:  # LISTEN
                 raw = bytes.fromhex(fields[1].partition(":")[0])
                 words = [raw[start : start + 4][::-1] for start in range(0, len(raw), 4)]
-                addresses.add(str(ipaddress.ip_address(b"".join(words))))
+                address = ipaddress.ip_address(b"".join(words))
+                addresses.add(str(getattr(address, "ipv4_mapped", None) or address))
     return addresses

@@ -80,8 +80,8 @@ class _Worker:
 
     def __init__(self, placement: Placement) -> None:
         self.placement = placement
+        self.has_started = False
         self.is_ready = False
-        self.is_closed = False
         self.records = self.size = 0
 
 
@@ -281,6 +281,7 @@ class _Driver:
     def _handle_report(self, name: str, report: WorkerReport) -> None:
         worker = self._workers[name]
         node = worker.placement.node
+        worker.has_started = True
         if report.capacity and not worker.is_ready:
             worker.is_ready = True
             self._ready = self._ready or time.monotonic()
@@ -347,13 +348,13 @@ class _Driver:
             self._counts.count(item)
 
     def _end_workers(self, *, stop_early: bool, report_progress: Callable[[], None]) -> None:
-        """End all workers and record what they still finish; a worker that starts is killed."""
+        """End all workers and record what they still finish; one that waits for its CPUs is killed."""
         self._is_ending = True
         for name, worker in [*self._workers.items()]:
-            if not worker.is_ready:
+            if not worker.has_started:
                 self._cluster.kill(name)
                 del self._workers[name]
-            elif stop_early:
+            elif stop_early or not worker.is_ready:
                 self._cluster.stop(name)
             else:
                 self._cluster.close(name)

@@ -30,10 +30,6 @@ from tritonforge.transform.run_state import InputObject
 
 __all__ = ["RayCluster"]
 
-#: An address of the loopback network. Ray replaces 127.0.0.1 by the machine's address, and binds to what it is given
-#: otherwise (services.resolve_ip_for_localhost; pull request 59852 of ray-project/ray).
-_LOOPBACK: Final = "127.0.0.2"
-
 #: Bytes of the shared memory of a cluster of this command's own: its messages are small, and Ray requires 75 MiB.
 _OBJECT_STORE: Final = 100 << 20
 
@@ -145,7 +141,7 @@ class RayCluster:
             address="local",
             include_dashboard=False,
             object_store_memory=_OBJECT_STORE,
-            _node_ip_address=_LOOPBACK,
+            _node_ip_address="127.0.0.1",
             _temp_dir=str(self._directory),
             **quiet,
         )
@@ -269,6 +265,9 @@ def _import_ray(*, is_own: bool) -> Any:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray warns of a future default otherwise
     if is_own:
+        # Ray replaces 127.0.0.1 by the machine's address, on which its servers then listen, unless it runs on one
+        # machine only, as it does on Windows and macOS (ray_constants.ENABLE_RAY_CLUSTER).
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
         os.environ["RAY_AUTH_MODE"] = "token"
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     import ray
