@@ -5,7 +5,9 @@ import functools
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -64,41 +66,46 @@ def module_name(path: Path) -> str:
     return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
-@functools.cache
-def parse_modules() -> dict[str, ast.Module]:
-    """Return every module of the package, parsed, by its dotted name."""
-    parsed = {}
-    for path in sorted(PACKAGE.rglob("*.py")):
-        parsed[module_name(path)] = ast.parse(path.read_text())
-    return parsed
+class SourceFile(NamedTuple):
+    """What the tests ask of a file: the modules that it imports, its docstring and its number of lines."""
+
+    imports: set[str]
+    docstring: str
+    lines: int
 
 
-def list_imports(tree: ast.Module) -> set[str]:
-    """Return every module that is imported anywhere in a tree, except for type checking only."""
+def read_source(path: Path) -> SourceFile:
+    """Read what the tests ask of a file; the imports for a type checker only are left out."""
+    text = path.read_text()
+    tree = ast.parse(text)
     names: set[str] = set()
-    skipped: set[int] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
-            skipped |= {id(child) for child in ast.walk(node)}
-    for node in ast.walk(tree):
-        if id(node) in skipped:
-            continue
+    for node in list_statements(tree, has_type_checking="TYPE_CHECKING" in text):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return names
+    return SourceFile(names, ast.get_docstring(tree) or "", len(text.splitlines()))
+
+
+def list_statements(node: ast.AST, *, has_type_checking: bool) -> Iterator[ast.AST]:
+    """Yield all statements below a node, without those for a type checker only; no expression holds an import."""
+    for name in ("body", "handlers", "cases", "orelse", "finalbody"):
+        for child in getattr(node, name, ()):
+            if has_type_checking and isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test):
+                continue
+            yield child
+            yield from list_statements(child, has_type_checking=has_type_checking)
+
+
+@functools.cache
+def read_modules() -> dict[str, SourceFile]:
+    """Return every module of the package by its dotted name; read once, when the first test needs it."""
+    return {module_name(path): read_source(path) for path in sorted(PACKAGE.rglob("*.py"))}
 
 
 def package_level(module: str) -> int:
     """Return the level of a module's package; modules outside the packages are at the bottom."""
     return LEVELS.get(module.split(".")[1], len(PACKAGES)) if "." in module else len(PACKAGES)
-
-
-@functools.cache
-def imports_by_module() -> dict[str, set[str]]:
-    """Return what each module imports; read once, when the first test needs it."""
-    return {name: list_imports(tree) for name, tree in parse_modules().items()}
 
 
 def module_file(name: str) -> Path:
@@ -111,9 +118,9 @@ def module_file(name: str) -> Path:
 def test_imports_run_downwards() -> None:
     upward = {
         f"{name} imports {imported}"
-        for name, names in imports_by_module().items()
+        for name, module in read_modules().items()
         if name not in PUBLIC
-        for imported in names
+        for imported in module.imports
         if imported.startswith("tritonforge.") and package_level(imported) < package_level(name)
     }
     assert not upward
@@ -124,7 +131,7 @@ def test_pure_files_import_nothing_impure() -> None:
     impure = {
         f"{path} imports {imported}"
         for path in PURE_FILES
-        for imported in imports_by_module()[module_name(ROOT / path)]
+        for imported in read_modules()[module_name(ROOT / path)].imports
         if imported.split(".")[0] in IMPURE
     }
     assert not impure
@@ -141,9 +148,9 @@ def test_every_file_of_a_pure_package_is_listed() -> None:
 def test_every_module_that_states_it_does_no_input_and_output_is_listed() -> None:
     stated = {
         module_file(name).relative_to(ROOT).as_posix()
-        for name, tree in parse_modules().items()
+        for name, module in read_modules().items()
         if not module_file(name).match("__init__.py")  # it speaks for its package
-        if re.search(r"\bno I/O\b", ast.get_docstring(tree) or "", re.IGNORECASE)
+        if re.search(r"\bno I/O\b", module.docstring, re.IGNORECASE)
     }
     assert not stated - set(PURE_FILES)
 
@@ -154,16 +161,17 @@ def test_every_module_that_states_it_does_no_input_and_output_is_listed() -> Non
 )
 def test_a_service_is_imported_in_one_module(package: str, importer: str) -> None:
     importers = {
-        name for name, names in imports_by_module().items() if any(part.split(".")[0] == package for part in names)
+        name
+        for name, module in read_modules().items()
+        if any(imported.split(".")[0] == package for imported in module.imports)
     }
     assert importers <= {importer}
 
 
 def test_modules_are_short_and_named_by_a_noun() -> None:
     """A module has at most 400 lines and none of the names that say nothing."""
-    files = [module_file(name) for name in imports_by_module()]
-    assert not {path: count for path in files if (count := len(path.read_text().splitlines())) > 400}
-    assert not [path for path in files if path.stem in FORBIDDEN_NAMES]
+    assert not {name: module.lines for name, module in read_modules().items() if module.lines > 400}
+    assert not [name for name in read_modules() if module_file(name).stem in FORBIDDEN_NAMES]
 
 
 @pytest.mark.slow
@@ -172,7 +180,7 @@ def test_tests_import_nothing_from_other_tests() -> None:
     imports = {
         f"{path.relative_to(ROOT)} imports {imported}"
         for path in sorted((ROOT / "tests").rglob("*.py"))
-        for imported in list_imports(ast.parse(path.read_text()))
+        for imported in read_source(path).imports
         if imported.startswith("tests.")
         and imported.split(".")[1] not in ("support", "fixtures")
         and not (imported.startswith("tests.benchmarks") and path.is_relative_to(ROOT / "tests" / "benchmarks"))
@@ -200,7 +208,7 @@ def test_importing_tritonforge_loads_no_framework() -> None:
 @pytest.mark.process
 def test_every_module_imports_without_a_framework() -> None:
     """No module loads TensorFlow, DALI, ONNX Runtime, boto3 or grpc when it is imported: in one process, one by one."""
-    names = [name for name in imports_by_module() if "backends" not in name and not name.endswith("__main__")]
+    names = [name for name in read_modules() if "backends" not in name and not name.endswith("__main__")]
     script = (
         "import importlib, sys\n"
         "for name in sys.argv[1:]:\n"
