@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,9 +20,12 @@ from tritonforge.serving.server import Server
 
 pytestmark = [pytest.mark.server, pytest.mark.framework]
 
-treelite = pytest.importorskip("treelite", reason="treelite is not installed; run: pip install '.[fil]'")
-lightgbm = pytest.importorskip("lightgbm", reason="LightGBM is not installed; run: pip install '.[test]'")
-xgboost = pytest.importorskip("xgboost", reason="XGBoost is not installed; run: pip install '.[test]'")
+# They are imported where they are used: LightGBM loads scikit-learn, for two seconds in each process that collects.
+for package, name, extra in (
+    ("treelite", "treelite", "fil"), ("lightgbm", "LightGBM", "test"), ("xgboost", "XGBoost", "test"),
+):  # fmt: skip
+    if importlib.util.find_spec(package) is None:
+        pytest.skip(f"{name} is not installed; run: pip install '.[{extra}]'", allow_module_level=True)
 
 ROWS = np.random.default_rng(0).normal(size=(300, 5)).astype("f4")
 TWO = (ROWS[:, 0] + ROWS[:, 1] > 0).astype(int)
@@ -39,12 +43,16 @@ def build_config(columns: int, **parameters: str) -> str:
 
 def train_xgboost(objective: str, labels: Any, **rest: Any) -> Any:
     """A small booster."""
+    import xgboost
+
     options = {"objective": objective, "max_depth": 3, "nthread": 1, **rest}
     return xgboost.train(options, xgboost.DMatrix(ROWS, labels), num_boost_round=5)
 
 
 def train_lightgbm(objective: str, labels: Any, **rest: Any) -> Any:
     """A small booster."""
+    import lightgbm
+
     options = {"objective": objective, "verbose": -1, "num_threads": 1, **rest}
     return lightgbm.train(options, lightgbm.Dataset(ROWS, labels), num_boost_round=5)
 
@@ -66,6 +74,8 @@ def models() -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def ask(models: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asker]:
     """A server with these models, with classes and with probabilities."""
+    import treelite
+
     repository = tmp_path_factory.mktemp("fil")
     classify = {"output_class": "true", "threshold": "0.4"}
     proba = {**classify, "predict_proba": "true"}
@@ -90,6 +100,8 @@ def ask(models: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 def test_outputs_are_those_of_the_frameworks_in_process(ask: Asker, models: dict[str, Any]) -> None:
     """Classes exactly, numbers to single precision; a single value for a row has no second dimension, as upstream."""
+    import xgboost
+
     rows = ROWS[:50]
     matrix = xgboost.DMatrix(rows)
     binary, classes = models["binary"].predict(matrix), models["classes"].predict(matrix)
@@ -111,6 +123,8 @@ def test_outputs_are_those_of_the_frameworks_in_process(ask: Asker, models: dict
 
 
 def test_requests_run_as_batches(ask: Asker, models: dict[str, Any]) -> None:
+    import xgboost
+
     positive = models["binary"].predict(xgboost.DMatrix(ROWS[:8]))
     with ThreadPoolExecutor(8) as threads:
         replies = list(threads.map(lambda at: ask.infer("binary_proba", {"input__0": ROWS[at : at + 1]}), range(8)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +18,8 @@ from tritonforge.errors import ArtifactError, LaunchError
 from tritonforge.serving.backends.openvino.model import read_properties
 from tritonforge.serving.server import Server
 
-openvino = pytest.importorskip("openvino", reason="OpenVINO is not installed; run: pip install '.[openvino]'")
+if importlib.util.find_spec("openvino") is None:
+    pytest.skip("OpenVINO is not installed; run: pip install '.[openvino]'", allow_module_level=True)
 
 pytestmark = [pytest.mark.server, pytest.mark.framework]
 
@@ -36,6 +38,7 @@ ROWS = np.random.default_rng(0).normal(size=(4, 4)).astype("f4")
 
 def make_network(shape: list[int], *, layout: str = "") -> Any:
     """A layer with a hyperbolic tangent, of inputs ``x`` and outputs ``y``."""
+    import openvino
     from openvino import opset13 as ops
 
     given = ops.parameter(shape, np.float32, name="x")
@@ -52,6 +55,7 @@ def make_network(shape: list[int], *, layout: str = "") -> Any:
 
 def make_identity(types: dict[str, str]) -> Any:
     """An input and an output of every type."""
+    import openvino
     from openvino import opset13 as ops
 
     inputs = [ops.parameter([2, 2], getattr(openvino.Type, name), name=f"in_{name}") for name in types.values()]
@@ -66,6 +70,8 @@ def make_identity(types: dict[str, str]) -> Any:
 @pytest.fixture(scope="module")
 def ask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asker]:
     """A server with models of OpenVINO."""
+    import openvino
+
     repository = tmp_path_factory.mktemp("openvino")
     delay = "dynamic_batching { max_queue_delay_microseconds: 200000 }"
     threads = 'parameters { key: "INFERENCE_NUM_THREADS" value { string_value: "1" } }'
@@ -96,6 +102,8 @@ def ask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asker]:
 @pytest.fixture(scope="module")
 def expected() -> Any:
     """What OpenVINO computes in this process for `ROWS`."""
+    import openvino
+
     return openvino.compile_model(make_network([4, 4]), "CPU")([ROWS])[0]
 
 
@@ -116,6 +124,8 @@ def test_a_batch_must_be_full_unless_it_is_padded(ask: Asker, expected: Any) -> 
 
 def test_every_type_goes_in_and_comes_out(ask: Asker) -> None:
     """As OpenVINO returns it: its CPU device computes with 32 bits where a type has 64."""
+    import openvino
+
     given = {f"in_{name}": samples(name) for name in TYPES}
     reply = ask.infer("types", given)
     assert reply.error == ""
@@ -137,6 +147,8 @@ def test_what_a_configuration_leaves_out_is_read_from_the_file(ask: Asker) -> No
 
 
 def test_files_that_do_not_fit_their_configuration_are_refused(tmp_path: Path) -> None:
+    import openvino
+
     def hint(name: str, value: str) -> str:
         return f'parameters {{ key: "{name}" value {{ string_value: "{value}" }} }}'
 
