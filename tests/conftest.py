@@ -1,5 +1,6 @@
 """What all tests share: the built repositories, and real servers that run them."""
 
+import gc
 import os
 import signal
 from collections.abc import Callable, Generator, Iterator
@@ -9,8 +10,8 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.support import markers
-from tests.support.checkout import ROOT, build_once
+from tests.support import markers, schedule
+from tests.support.checkout import build_once
 from tritonforge.serving.server import Server
 
 # No test is timed, and no machine is too slow for one.
@@ -22,45 +23,21 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-#: The files that take longest, the longest first. They are started first, so that no process is left with one of them
-#: when the others are done.
-LONGEST_FIRST = (
-    "end_to_end/test_detector_learner.py",
-    "profiling/test_bottlenecks.py",
-    "tuning/test_command.py",
-    "sagemaker/transform/test_seed.py",
-    "sagemaker/endpoints/test_interruption.py",
-    "sagemaker/peers/test_sagemaker_sdk.py",
-    "validation/test_differential.py",
-    "end_to_end/test_digits.py",
-    "golden_tests/test_digits.py",
-    "golden_tests/test_suite.py",
-    "repository/test_conversion.py",
-    "transform/test_local_server.py",
-    "serving/test_server.py",
-    "sagemaker/endpoints/test_deploy_command.py",
-    "sagemaker/peers/test_seed_and_notebook.py",
-    "serving/test_backends.py",
-    "transform/test_digits.py",
-    "sagemaker/peers/test_aws_cli.py",
-    "sagemaker/client/test_on_emulator.py",
-    "serving/tfs/test_contract.py",
-    "web_console/test_console_browser.py",
-    "cli/test_watch.py",
-    "cli/test_serve_and_infer.py",
-    "serving/tfs/test_server.py",
-    "transform/test_interruption.py",
-    "repository/test_artifacts_repos.py",
-    "end_to_end/test_resnet50_tfs.py",
-    "emulator/hosting/test_host.py",
-    "transform/test_command.py",
-    "repository/test_artifacts_make.py",
-)
-
-
 def pytest_configure() -> None:
     """Listen to what tests do."""
     markers.install()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give one process the files that share a server."""
+    return schedule.make_scheduler(config, log)
+
+
+def pytest_collection_finish() -> None:
+    """Let the garbage collector pass over what was collected: a million objects that live as long as the tests."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)
@@ -78,9 +55,8 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the files of `LONGEST_FIRST` first; ``--no-loadscope-reorder`` keeps this order in several processes."""
-    order = {ROOT / "tests" / name: number for number, name in enumerate(LONGEST_FIRST)}
-    items.sort(key=lambda item: order.get(item.path, len(order)))
+    """Put the files that take longest first; ``--no-loadscope-reorder`` keeps this order in several processes."""
+    items.sort(key=lambda item: schedule.find_rank(item.path))
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,78 @@
+"""The order in which the processes of pytest-xdist run the files of tests, and which files share a process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tests.support.checkout import ROOT
+
+#: The files that take longest. They are started first, so that no process is left with one of them when the others are
+#: done; of the first ones every second mostly waits, so that they do not all compute at the same time.
+LONGEST_FIRST = (
+    "tuning/test_command.py",
+    "end_to_end/test_detector.py",
+    "transform/test_local_server.py",
+    "end_to_end/test_digits.py",
+    "profiling/test_bottlenecks.py",
+    "end_to_end/test_detector_learner.py",
+    "sagemaker/transform/test_seed.py",
+    "serving/test_backends.py",
+    "sagemaker/peers/test_sagemaker_sdk.py",
+    "sagemaker/client/test_on_emulator.py",
+    "emulator/hosting/test_host.py",
+    "sagemaker/endpoints/test_interruption.py",
+    "serving/test_server.py",
+    "validation/test_differential.py",
+    "transform/test_digits.py",
+    "golden_tests/test_suite.py",
+    "repository/test_conversion.py",
+    "cli/test_serve_and_infer.py",
+    "sagemaker/endpoints/test_deploy_command.py",
+    "sagemaker/peers/test_seed_and_notebook.py",
+    "sagemaker/peers/test_aws_cli.py",
+    "serving/tfs/test_contract.py",
+    "cli/test_watch.py",
+    "serving/tfs/test_server.py",
+    "serving/tfs/test_predictor.py",
+    "serving/test_shared_memory.py",
+    "serving/test_openvino_backend.py",
+    "end_to_end/test_tutorial.py",
+    "transform/test_interruption.py",
+    "repository/test_artifacts_repos.py",
+    "end_to_end/test_resnet50_tfs.py",
+    "transform/test_command.py",
+    "repository/test_artifacts_make.py",
+)
+
+#: Files that share a server, which takes long to start, by its fixture: one process runs them, one after another.
+TOGETHER = {
+    "digits_server": (
+        "end_to_end/test_digits.py",
+        "golden_tests/test_digits.py",
+        "web_console/test_console_browser.py",
+    ),
+    "zoo": ("serving/test_backends.py", "serving/test_loaded_config.py"),
+}
+
+
+def find_rank(path: Path) -> int:
+    """Return the place of a file in `LONGEST_FIRST`; the number of its files for one that it does not have."""
+    return _RANKS.get(path, len(_RANKS))
+
+
+_RANKS = {ROOT / "tests" / name: number for number, name in enumerate(LONGEST_FIRST)}
+
+
+def make_scheduler(config: Any, log: Any) -> Any:
+    """Return a scheduler of ``--dist=loadfile`` for which the files of a group of `TOGETHER` are one; else None."""
+    from xdist.scheduler import LoadFileScheduling
+
+    group_of = {f"tests/{file}": name for name, files in TOGETHER.items() for file in files}
+
+    class SharedServerScheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return group_of.get(file, file)
+
+    return SharedServerScheduling(config, log) if config.getvalue("dist") == "loadfile" else None
