@@ -30,7 +30,7 @@ def pytest_configure() -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Give one process the files that share a server."""
+    """Give one process the files that share a server, and several the tests of a file that share nothing."""
     return schedule.make_scheduler(config, log)
 
 

@@ -3,13 +3,13 @@
 import re
 
 from tests.support.checkout import ROOT
-from tests.support.schedule import LONGEST_FIRST, TOGETHER
+from tests.support.schedule import APART, LONGEST_FIRST, TOGETHER
 
 TESTS = ROOT / "tests"
 
 
 def test_every_file_that_is_named_exists() -> None:
-    named = {*LONGEST_FIRST, *(file for files in TOGETHER.values() for file in files)}
+    named = {*LONGEST_FIRST, *APART, *(file for files in TOGETHER.values() for file in files)}
     assert [file for file in sorted(named) if not (TESTS / file).is_file()] == []
 
 

@@ -55,6 +55,9 @@ TOGETHER = {
     "zoo": ("serving/test_backends.py", "serving/test_loaded_config.py"),
 }
 
+#: Files of a few long tests that share nothing: several processes run them.
+APART = ("end_to_end/test_documents.py",)
+
 
 def find_rank(path: Path) -> int:
     """Return the place of a file in `LONGEST_FIRST`; the number of its files for one that it does not have."""
@@ -65,14 +68,15 @@ _RANKS = {ROOT / "tests" / name: number for number, name in enumerate(LONGEST_FI
 
 
 def make_scheduler(config: Any, log: Any) -> Any:
-    """Return a scheduler of ``--dist=loadfile`` for which the files of a group of `TOGETHER` are one; else None."""
+    """Return a scheduler of ``--dist=loadfile`` that follows `TOGETHER` and `APART`; None for another ``--dist``."""
     from xdist.scheduler import LoadFileScheduling
 
     group_of = {f"tests/{file}": name for name, files in TOGETHER.items() for file in files}
+    apart = {f"tests/{file}" for file in APART}
 
-    class SharedServerScheduling(LoadFileScheduling):
+    class FileScheduling(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file = super()._split_scope(nodeid)
-            return group_of.get(file, file)
+            return nodeid if file in apart else group_of.get(file, file)
 
-    return SharedServerScheduling(config, log) if config.getvalue("dist") == "loadfile" else None
+    return FileScheduling(config, log) if config.getvalue("dist") == "loadfile" else None
