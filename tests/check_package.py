@@ -2,7 +2,7 @@
 
 The wheels are one for any platform, and one for Linux with the compiled library. The checks: twine; ``uvx`` on every
 Python from 3.10 to 3.14 that this machine has, with the installed size; the library of the Linux wheel; the hooks
-through pre-commit; the files for GitHub and GitLab against the schemas of those.
+through pre-commit; the files for GitHub and GitLab against the schemas of those, and their scripts.
 """
 
 from __future__ import annotations
@@ -161,6 +161,32 @@ def check_hooks(folder: Path) -> None:
     print("pre-commit: the hook tritonforge-validate passes and fails as it should")
 
 
+def check_ci_scripts(wheel: Path, folder: Path) -> None:
+    """Run all steps of the Action, and the script of the GitLab job, on repositories that load and are refused."""
+    import yaml
+
+    sys.path.insert(0, str(ROOT))
+    from tests.support.composite_action import run_action
+
+    folder.mkdir()
+    action = yaml.safe_load((ROOT / "action.yml").read_text())
+    job = yaml.safe_load((ROOT / "docs" / "ci" / "gitlab.yml").read_text())["tritonforge-validate"]
+    environment = folder / "python"
+    run(TOOLS / "uv", "venv", "--quiet", "--seed", "--python", sys.executable, environment)
+    path = f"{environment / 'bin'}:{os.environ['PATH']}"
+    for repository, code in zip(write_repositories(folder), (0, 1), strict=True):
+        ended = run_action(
+            action, folder, {"path": repository.name, "image": "24.09"}, GITHUB_ACTION_PATH=str(ROOT), PATH=path
+        )
+        assert ended.code == code, f"{ended.stdout}{ended.stderr}"
+        assert ("::error file=bad/m/config.pbtxt" in ended.stdout) == bool(code), ended.stdout
+        shutil.rmtree(folder / "tritonforge")
+        variables = {**job["variables"], "TRITONFORGE_PACKAGE": str(wheel), "TRITONFORGE_PATH": repository.name}
+        script = "\n".join(job["script"])
+        run("bash", "-eo", "pipefail", "-c", script, code=code, folder=folder, PATH=path, **variables)
+    print("action.yml and docs/ci/gitlab.yml: they install tritonforge, and end with its exit code")
+
+
 def main() -> None:
     """Build and check everything."""
     portable, compiled = build()
@@ -174,6 +200,7 @@ def main() -> None:
         check_with_uvx(portable, folder)
         check_library(compiled, folder)
         check_hooks(folder)
+        check_ci_scripts(portable, folder / "ci")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from tests.support.checkout import ROOT
+from tests.support.composite_action import ActionRun, run_action
 
 MODEL = 'backend: "python" max_batch_size: {size}\n'
 TENSORS = 'input [{name: "x" data_type: TYPE_FP32 dims: [1]}] output [{name: "y" data_type: TYPE_FP32 dims: [1]}]'
@@ -31,18 +32,9 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run_validate_step(folder: Path, **inputs: str) -> tuple[subprocess.CompletedProcess[str], dict[str, str]]:
-    """Run the Action's step with inputs; return how it ended and its outputs."""
-    values = {name: str(row.get("default", "")) for name, row in ACTION["inputs"].items()} | inputs
-    environment = {f"INPUT_{name.upper()}": value for name, value in values.items()}
-    output = folder / "output"
-    output.touch()
-    done = subprocess.run(
-        ["bash", "-e", "-c", STEPS["Validate"]["run"]], capture_output=True, text=True, check=False, cwd=folder,
-        env={**os.environ, **environment, "PROGRAM": str(PROGRAM), "GITHUB_OUTPUT": str(output),
-             "RUNNER_TEMP": str(folder)},
-    )  # fmt: skip
-    return done, dict(line.split("=", 1) for line in output.read_text().splitlines())
+def run_steps(folder: Path, **inputs: str) -> ActionRun:
+    """Run the Action's steps with inputs, but for those that install; `make package` runs these too."""
+    return run_action(ACTION, folder, inputs, outputs={"install": {"program": str(PROGRAM)}})
 
 
 def test_no_expression_is_a_part_of_a_script() -> None:
@@ -61,20 +53,22 @@ def test_every_input_is_documented() -> None:
 
 
 @pytest.mark.process
-def test_the_action_annotates_and_keeps_the_exit_code(folder: Path) -> None:
+def test_the_action_annotates_and_ends_with_the_exit_code(folder: Path) -> None:
     good = next(folder.glob("good*")).name
-    done, outputs = run_validate_step(folder, path=f"{good}\nbad\n", image="24.09")
-    assert done.returncode == 0, done.stderr
+    run = run_steps(folder, path=f"{good}\nbad\n", image="24.09")
+    assert run.code == 1, run.stderr
+    outputs = run.steps["validate"]
     assert outputs["exit-code"] == "1"
-    assert "::error file=bad/m/config.pbtxt,line=1" in done.stdout
+    assert "::error file=bad/m/config.pbtxt,line=1" in run.stdout
     assert '"ruleId": "E213"' in Path(outputs["sarif-file"]).read_text()
+    assert run_steps(folder, path=good).code == 0
     assert not {"a", "b"} & {path.name for path in folder.iterdir()}
 
 
 @pytest.mark.process
 def test_invalid_usage_fails_the_action_at_once(folder: Path) -> None:
-    done, outputs = run_validate_step(folder, path="bad", arguments="--no-such-option=$(touch a)")
-    assert (done.returncode, outputs) == (2, {})
+    run = run_steps(folder, path="bad", arguments="--no-such-option=$(touch a)")
+    assert (run.code, run.steps["validate"]) == (2, {})
     assert not (folder / "a").exists()
 
 

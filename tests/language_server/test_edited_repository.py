@@ -118,13 +118,16 @@ def test_configurations_beside_a_definition_are_judged_as_what_is_built(tmp_path
         ("r/m/config.pbtxt", "r"),
         ("r/m/1/model.py", "r"),
         ("r/m/configs/a.pbtxt", "r"),
+        ("r/m/1/config.pbtxt", "r"),
+        ("r/new/config.pbtxt", "r"),
         ("d/definition.py", "d"),
         ("r/notes.txt", None),
     ],
 )
 def test_the_repository_of_a_file_is_above_its_model(tmp_path: Path, file: str, root: str | None) -> None:
-    (tmp_path / "r" / "m").mkdir(parents=True)
+    (tmp_path / "r" / "m" / "1").mkdir(parents=True)
     (tmp_path / "r" / "m" / "config.pbtxt").write_text("")
+    (tmp_path / "r" / "m" / "1" / "config.pbtxt").write_text("")  # of another program
     assert find_repository(tmp_path / file) == (None if root is None else tmp_path / root)
 
 

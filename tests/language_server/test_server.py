@@ -1,7 +1,6 @@
 """`tritonforge lsp` with a client over standard input and output."""
 
 import json
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -41,12 +40,11 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 
 def is_running(pid: int) -> bool:
-    """Return True if a process exists."""
+    """Return True if a process exists and has not ended."""
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
         return False
-    return True
 
 
 def test_initialization_names_unknown_options(editor: tuple[LanguageClient, Path]) -> None:
@@ -130,6 +128,48 @@ def test_a_definition_runs_with_its_unsaved_text(editor: tuple[LanguageClient, P
     client.wait_for_codes(uri)
     assert not is_running(int(waiting.read_text()))
     assert not list(folder.rglob("__pycache__"))
+
+
+def test_what_a_definition_starts_ends_with_it(editor: tuple[LanguageClient, Path]) -> None:
+    client, folder = editor
+    pid = folder / "pid"
+    text = "import subprocess as s\nquiet = {name: s.DEVNULL for name in ('stdin', 'stdout', 'stderr')}\n"
+    text += f"open({str(pid)!r}, 'w').write(str(s.Popen(['sleep', '600'], **quiet).pid))\n"
+    file = folder / "starting" / "definition.py"
+    file.parent.mkdir()
+    file.write_text(text)
+    uri = client.open(file)
+    wait_until(lambda: pid.is_file() and pid.read_text() != "")
+    wait_until(lambda: not is_running(int(pid.read_text())))
+    client.notify("textDocument/didClose", {"textDocument": {"uri": uri}})
+
+
+def test_a_definition_whose_directory_was_renamed_says_so(editor: tuple[LanguageClient, Path]) -> None:
+    client, folder = editor
+    (folder / "old").mkdir()
+    (folder / "old" / "definition.py").write_text("undefined\n")
+    uri = client.open(folder / "old" / "definition.py")
+    client.wait_for(uri, lambda listed: bool(listed) and "undefined" in listed[0]["message"])
+    (folder / "old").rename(folder / "renamed")
+    names = {"oldUri": (folder / "old").as_uri(), "newUri": (folder / "renamed").as_uri()}
+    client.notify("workspace/didRenameFiles", {"files": [names]})
+    client.change(uri, "undefined_too\n")
+    client.wait_for(uri, lambda listed: bool(listed) and "the definition cannot run" in listed[0]["message"])
+    client.notify("textDocument/didClose", {"textDocument": {"uri": uri}})
+    moved = client.open(folder / "renamed" / "definition.py", "undefined_too\n")
+    client.wait_for(moved, lambda listed: bool(listed) and "undefined_too" in listed[0]["message"])
+    client.notify("textDocument/didClose", {"textDocument": {"uri": moved}})
+
+
+def test_other_files_of_protobuf_text_are_left_alone(editor: tuple[LanguageClient, Path]) -> None:
+    client, folder = editor
+    version = folder / "models" / "m" / "1"
+    for name in ("label_map.pbtxt", "config.pbtxt"):
+        uri = client.open(version / name, "item { id: 1 }\n")
+        assert client.ask("completion", uri, 1, 0) == []
+        assert client.ask("hover", uri, 0, 1) is None
+        client.notify("textDocument/didClose", {"textDocument": {"uri": uri}})
+        assert not client.diagnostics.get(uri)
 
 
 def test_a_definition_does_not_run_by_default(tmp_path: Path) -> None:

@@ -40,6 +40,12 @@ def test_positions_count_the_units_of_the_encoding(encoding: str, character: int
     assert index.find_position(text.index("end")) == Position(2, 0)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_a_position_inside_of_a_character_is_behind_it(encoding: str) -> None:
+    assert TextIndex("a\N{GRINNING FACE}b\ud800", encoding).find_offset(0, 2) == 2
+    assert TextIndex("a\N{GRINNING FACE}b\ud800", encoding).find_offset(0, 99) == 4
+
+
 def test_a_position_outside_is_the_end_of_its_line_or_text() -> None:
     index = TextIndex("ab\r\ncd")
     assert index.find_offset(0, 99) == 2

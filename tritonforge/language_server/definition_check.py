@@ -21,6 +21,7 @@ from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from typing import Any, Final
 
+from tritonforge.files import describe_error
 from tritonforge.repository.child_process import build_command
 from tritonforge.repository.download import ProgressCallback
 from tritonforge.validation.findings import Finding
@@ -100,15 +101,19 @@ async def run_check(file: Path, buffers: Mapping[str, str], options: Mapping[str
         request = Path(folder, "request.json")
         request.write_text(json.dumps({"file": str(file), "buffers": dict(buffers), "options": dict(options)}))
         command, environment = build_command(f"{__name__}:check", {"request": str(request)})
-        child = await asyncio.create_subprocess_exec(
-            *command,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-            cwd=file.parent,
-            env=environment,
-            start_new_session=sys.platform != "win32",
-        )
+        try:
+            child = await asyncio.create_subprocess_exec(
+                *command,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.DEVNULL,
+                cwd=file.parent,
+                env=environment,
+                start_new_session=sys.platform != "win32",
+            )
+        except OSError as error:  # its directory is gone, for example
+            problem = DefinitionProblem(f"the definition cannot run: {describe_error(error)}", file.name, 1)
+            return DefinitionReport(problem=problem)
         try:
             assert child.stdout is not None
             output = await asyncio.wait_for(_read(child.stdout), _TIMEOUT)
@@ -131,14 +136,12 @@ async def _read(stream: asyncio.StreamReader) -> bytes:
 
 
 def _end(child: asyncio.subprocess.Process) -> None:
-    """End the child with the processes that the definition has started."""
-    if child.returncode is not None:
-        return
+    """End the child with the processes that the definition has started, which may be there after its own end."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
-        if sys.platform == "win32":
-            child.kill()
-        else:
+        if sys.platform != "win32":
             os.killpg(child.pid, signal.SIGKILL)
+        elif child.returncode is None:
+            child.kill()
 
 
 def _read_report(output: bytes, file: Path) -> DefinitionReport:

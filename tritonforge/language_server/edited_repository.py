@@ -5,8 +5,10 @@ The directory is read, within the bounds of `tritonforge.validation.tree_reader`
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 from tritonforge.escaping import escape_line
 from tritonforge.language_server.definition_tree import DEFINITION, complete_definition_tree, is_definition_directory
@@ -18,7 +20,10 @@ from tritonforge.validation.incremental import IncrementalValidator
 from tritonforge.validation.tree import Entry, Tree
 from tritonforge.validation.tree_reader import read_tree
 
-__all__ = ["EditedRepository", "find_repository"]
+__all__ = ["EditedRepository", "find_repository", "is_configuration"]
+
+#: The configuration of a model, and those that --model-config-name chooses.
+_CONFIGURATION: Final = re.compile(r"[^/]+/(config|configs/[^/]+)\.pbtxt")
 
 
 def find_repository(file: Path) -> Path | None:
@@ -29,17 +34,35 @@ def find_repository(file: Path) -> Path | None:
     root: Path | None = None
     if file.name == DEFINITION:
         root = file.parent
-    elif file.name == "config.pbtxt":
+    elif file.name == "config.pbtxt" and not _is_version(file.parent):
         root = file.parent.parent
     else:  # a label file, configs/NAME.pbtxt, 1/model.py and what it imports
         folders = list(file.parents)[:4]
-        root = next((folder.parent for folder in folders if (folder / "config.pbtxt").is_file()), None)
+        root = next((folder.parent for folder in folders if _is_model(folder)), None)
     if root is None or root.parent == root:
         return None
     try:
         return None if root == Path.home() else root
     except RuntimeError:  # the user has no home directory
         return root
+
+
+def _is_model(folder: Path) -> bool:
+    return (folder / "config.pbtxt").is_file() and not _is_version(folder)
+
+
+def _is_version(folder: Path) -> bool:
+    """Return True for a version directory of a model, beside which the model's config.pbtxt is."""
+    return folder.name.isdigit() and (folder.parent / "config.pbtxt").is_file()
+
+
+def is_configuration(path: str) -> bool:
+    """Return True if a path in a repository is a model's configuration: label maps and graphs are ``.pbtxt`` as well.
+
+    >>> is_configuration("m/configs/small.pbtxt"), is_configuration("m/1/label_map.pbtxt")
+    (True, False)
+    """
+    return _CONFIGURATION.fullmatch(path) is not None
 
 
 class EditedRepository:

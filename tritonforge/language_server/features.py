@@ -8,6 +8,7 @@ from pathlib import Path
 from lsprotocol import types
 
 from tritonforge.language_server.completion import complete
+from tritonforge.language_server.edited_repository import is_configuration
 from tritonforge.language_server.hover import build_findings_hover, build_hover
 from tritonforge.language_server.navigation import Place, find_definition, find_references
 from tritonforge.language_server.placement import find_span
@@ -74,6 +75,21 @@ def _add_documents(server: RepositoryServer) -> None:
     def change_files(params: types.DidChangeWatchedFilesParams) -> None:
         server.change_files([change.uri for change in params.changes])
 
+    # What an editor does with files itself; one that does not watch the disk notifies of nothing else.
+    every_file = types.FileOperationRegistrationOptions([types.FileOperationFilter(types.FileOperationPattern("**"))])
+
+    @server.feature(types.WORKSPACE_DID_CREATE_FILES, every_file)
+    def create_files(params: types.CreateFilesParams) -> None:
+        server.change_files([file.uri for file in params.files])
+
+    @server.feature(types.WORKSPACE_DID_RENAME_FILES, every_file)
+    def rename_files(params: types.RenameFilesParams) -> None:
+        server.change_files([uri for file in params.files for uri in (file.old_uri, file.new_uri)])
+
+    @server.feature(types.WORKSPACE_DID_DELETE_FILES, every_file)
+    def delete_files(params: types.DeleteFilesParams) -> None:
+        server.change_files([file.uri for file in params.files])
+
 
 def _add_requests(server: RepositoryServer) -> None:
     """Register what the editor asks for."""
@@ -108,7 +124,7 @@ def _add_requests(server: RepositoryServer) -> None:
             if not is_moved
         )
         findings = [finding for finding, span in spans if span.start <= offset <= span.end]
-        if path.endswith(".pbtxt"):
+        if is_configuration(path):
             hover = build_hover(index.text, offset, context=repository.context, findings=findings)
         else:
             hover = build_findings_hover(findings)
@@ -194,7 +210,7 @@ def _list_code_actions(server: RepositoryServer, params: types.CodeActionParams)
 def _find_config(server: RepositoryServer, uri: str) -> tuple[Session, str, TextIndex] | None:
     """Return the session, the path and the text of an open configuration; None for any other document."""
     opened = _find_document(server, uri)
-    return opened if opened is not None and opened[1].endswith(".pbtxt") else None
+    return opened if opened is not None and is_configuration(opened[1]) else None
 
 
 def _find_document(server: RepositoryServer, uri: str) -> tuple[Session, str, TextIndex] | None:

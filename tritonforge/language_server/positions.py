@@ -13,6 +13,8 @@ from typing import Final, NamedTuple
 __all__ = ["Position", "Span", "TextIndex", "find_finding_offset"]
 
 _LINE_END: Final = re.compile(r"\r\n|\n|\r")
+#: The bytes of a character in UTF-8 behind its first one.
+_CONTINUATION: Final = bytes(range(0x80, 0xC0))
 
 
 class Position(NamedTuple):
@@ -50,23 +52,22 @@ class TextIndex:
         start = self._starts[line]
         match = _LINE_END.search(self.text, start)
         end = match.start() if match is not None else len(self.text)
-        if self._encoding == "utf-32" or self.text[start:end].isascii():
+        line_text = self.text[start:end]
+        if self._encoding == "utf-32" or line_text.isascii():
             return min(start + character, end)
-        units = 0
-        for offset in range(start, end):
-            if units >= character:
-                return offset
-            units += self._count_units(self.text[offset])
-        return end
+        # A position inside of a character is behind it.
+        if self._encoding == "utf-8":
+            head = line_text.encode("utf-8", "surrogatepass")[:character]
+            return start + len(head.translate(None, _CONTINUATION))
+        head = line_text.encode("utf-16-le", "surrogatepass")[: 2 * character]
+        return start + len(head.decode("utf-16-le", "surrogatepass"))
 
     def _count_units(self, text: str) -> int:
         if self._encoding == "utf-32" or text.isascii():
             return len(text)
         if self._encoding == "utf-8":
-            return sum(
-                1 if char < "\x80" else 2 if char < "\u0800" else 3 if char < "\U00010000" else 4 for char in text
-            )
-        return len(text) + sum(char >= "\U00010000" for char in text)
+            return len(text.encode("utf-8", "surrogatepass"))
+        return len(text.encode("utf-16-le", "surrogatepass")) // 2
 
 
 def find_finding_offset(text: str, line: int, column: int) -> int:

@@ -108,10 +108,9 @@ def to_code_action(
     if not fix.created:
         changed = types.WorkspaceEdit(changes=edits)
     else:
-        creations = [
-            types.CreateFile(Path(root, path).as_uri(), options=types.CreateFileOptions(ignore_if_exists=True))
-            for path in fix.created
-        ]
+        # With the option ignoreIfExists Neovim makes neither the directory nor the file, and the text of another
+        # program's new file would be changed.
+        creations = [types.CreateFile(Path(root, path).as_uri()) for path in fix.created]
         texts = [
             types.TextDocumentEdit(types.OptionalVersionedTextDocumentIdentifier(uri=uri), list(listed))
             for uri, listed in edits.items()
