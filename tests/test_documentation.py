@@ -127,9 +127,10 @@ def test_the_exit_codes_are_documented_in_both_places() -> None:
 def test_the_site_has_a_page_for_every_command(tmp_path: Path) -> None:
     write_sources(tmp_path / "source")
     index, configuration = (tmp_path / "source" / "commands.md").read_text(), render_configuration()
-    for name, line, command in list_every_command():
+    for name, _, command in list_every_command():
         page = (tmp_path / "source" / locate_command_page(name)).read_text()
-        assert page.startswith(f"# {name}\n\n{escape_prose(line)}\n")
+        assert page.startswith(f"# {name}\n\n```text\n{name} ")
+        assert not re.search(r"^ {4}\w", page, flags=re.MULTILINE), "text that Markdown takes for code"
         for option in command.params:
             assert all(f"{text}" in page for text in option.opts if text.startswith("--")), option.name
         assert f"]({locate_command_page(name)})" in index

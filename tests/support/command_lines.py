@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import inspect
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,16 +58,19 @@ a plan without asking. Options for SageMaker are refused where a command runs on
 
 ## Extras
 
-Without an extra, `build --check`, `validate`, `explain`, `graph` (except PNG), `infer` over HTTP, `manifest` (except
-`show`), `transform --url`, `train`, `algorithm run`, `algorithm show`, `package --inspect` and `completion` work. The
-others end with exit code 2 and the command that installs what they need:
+Without an extra, `new`, `build --check`, `validate`, `explain`, `import`, `graph` (except PNG), `trace`, `completion` and
+`algorithm show` work. The others end with exit code 2 and the command that installs what they need:
 
 | extra | commands |
 |---|---|
-| `local` | `serve`, `test`, most of `build`, `validate --with-server`, `transform --repository`, `manifest show` |
-| `aws` | `package`, `deploy`, `destroy`, `algorithm requests/publish/package`, `--on sagemaker`, `s3://` addresses |
+| `client` | `infer` over HTTP, `manifest` (except `show`), `watch`, `profile URL`, `deploy --to kserve -o DIR` |
+| `local` | `serve`, `test`, `tune`, `profile REPOSITORY`, most of `build`, `transform --repository`, `manifest show` |
+| `aws` | `package`, `deploy`, `destroy`, `train`, most of `algorithm`, `--on sagemaker`, `s3://` addresses |
+| `transform` | `transform --url` |
 | `graph` | `graph -o x.png` |
 | `grpc` | `infer grpc://` |
+| `kubernetes` | `deploy --to kserve --apply` |
+| `lsp` | `lsp` |
 | `emulator` | `emulate` |
 | `ray` | `transform --on ray` |
 
@@ -139,11 +143,11 @@ def render_command_index() -> str:
     return "".join([_INTRODUCTION, *rows])
 
 
-def render_command_page(name: str, line: str, command: click.Command) -> str:
+def render_command_page(name: str, command: click.Command) -> str:
     """Return the page of a command: its usage, its help, its options by group, and its examples."""
     context = _create_context(name, command)
     usage = command.get_usage(context).removeprefix("Usage: ")
-    parts = [f"# {name}\n\n{escape_prose(line)}\n\n```text\n{usage}\n```\n\n{escape_prose(command.help or '')}\n"]
+    parts = [f"# {name}\n\n```text\n{usage}\n```\n\n{escape_prose(inspect.cleandoc(command.help or ''))}\n"]
     groups: dict[str, list[tuple[str, str]]] = {}
     for parameter in command.get_params(context):
         record = parameter.get_help_record(context)

@@ -44,8 +44,8 @@ def write_sources(directory: Path) -> None:
         page.write_text(text, encoding="utf-8")
     (directory / "commands.md").write_text(render_command_index(), encoding="utf-8")
     (directory / "commands").mkdir()
-    for name, line, command in list_commands():
-        page = f"{render_command_page(name, line, command)}\n[All commands](../commands.md)\n"
+    for name, _, command in list_commands():
+        page = f"{render_command_page(name, command)}\n[All commands](../commands.md)\n"
         (directory / locate_command_page(name)).write_text(page, encoding="utf-8")
     (directory / "rules.md").write_text(render_rule_table(has_pages=True), encoding="utf-8")
     (directory / "rules").mkdir()
