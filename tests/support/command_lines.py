@@ -58,8 +58,8 @@ a plan without asking. Options for SageMaker are refused where a command runs on
 
 ## Extras
 
-Without an extra, `new`, `build --check`, `validate`, `explain`, `import`, `graph` (except PNG), `trace`, `completion` and
-`algorithm show` work. The others end with exit code 2 and the command that installs what they need:
+Without an extra, `new`, `build --check`, `validate`, `explain`, `import`, `graph` (except PNG), `trace`, `completion`
+and `algorithm show` work. The others end with exit code 2 and the command that installs what they need:
 
 | extra | commands |
 |---|---|
