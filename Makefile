@@ -31,7 +31,9 @@ PEERS_PIP := .venv/peers/bin/python -m pip install --quiet --disable-pip-version
 
 IN_PROCESS := not server and not framework and not process and not long
 FAST := $(IN_PROCESS) and not slow
-PYTEST := $(BIN)/python -m pytest --numprocesses=4 --dist=loadfile --no-loadscope-reorder
+# More processes than cores: many tests wait for servers that start and stop.
+WORKERS ?= 4
+PYTEST := $(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder
 
 demo: setup
 	@$(BIN)/python tests/demo.py
