@@ -9,7 +9,8 @@ from tritonforge.graph.diagram import Graph
 from tritonforge.graph.graph_builder import MAXIMAL_NODES, build_graph, list_calls
 from tritonforge.validation.context import Options
 from tritonforge.validation.model_views import build_context
-from tritonforge.validation.report import run
+from tritonforge.validation.rules.tfs_package import is_tfs_package
+from tritonforge.validation.runner import run_checks
 from tritonforge.validation.tree import Tree
 
 __all__ = ["read_calls", "read_graph"]
@@ -29,10 +30,11 @@ def read_graph(
     Raises:
         DefinitionError: the tree is a package for TensorFlow Serving, which has no ensembles, or as `build_graph`.
     """
-    report = run(tree, options)
-    if report.is_tfs_package:
+    if is_tfs_package(tree):
         raise DefinitionError("a package for TensorFlow Serving has no graph (expected a model repository of Triton)")
-    return build_graph(build_context(tree, options), report.findings, models, max_nodes=max_nodes)
+    context = build_context(tree, options)
+    findings = [finding for finding in run_checks(context, is_tfs_package=False) if finding.code not in options.exempt]
+    return build_graph(context, findings, models, max_nodes=max_nodes)
 
 
 def read_calls(tree: Tree) -> Mapping[str, tuple[str, ...]]:
