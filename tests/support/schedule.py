@@ -67,16 +67,22 @@ def find_rank(path: Path) -> int:
 _RANKS = {ROOT / "tests" / name: number for number, name in enumerate(LONGEST_FIRST)}
 
 
+def find_scope(nodeid: str) -> str:
+    """Return what the tests have in common that one process runs: their file, their group, or the test alone."""
+    file = nodeid.partition("::")[0]
+    return nodeid if file in _APART else _GROUPS.get(file, file)
+
+
+_GROUPS = {f"tests/{file}": name for name, files in TOGETHER.items() for file in files}
+_APART = {f"tests/{file}" for file in APART}
+
+
 def make_scheduler(config: Any, log: Any) -> Any:
     """Return a scheduler of ``--dist=loadfile`` that follows `TOGETHER` and `APART`; None for another ``--dist``."""
     from xdist.scheduler import LoadFileScheduling
 
-    group_of = {f"tests/{file}": name for name, files in TOGETHER.items() for file in files}
-    apart = {f"tests/{file}" for file in APART}
-
     class FileScheduling(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            file = super()._split_scope(nodeid)
-            return nodeid if file in apart else group_of.get(file, file)
+            return find_scope(nodeid)
 
     return FileScheduling(config, log) if config.getvalue("dist") == "loadfile" else None
