@@ -172,6 +172,16 @@ def test_other_files_of_protobuf_text_are_left_alone(editor: tuple[LanguageClien
         assert not client.diagnostics.get(uri)
 
 
+def test_a_large_document_has_findings_only(editor: tuple[LanguageClient, Path]) -> None:
+    client, folder = editor
+    uri = client.open(folder / "models" / "m" / "config.pbtxt", "# " * (256 * 1024) + "\nmax_bach_size: 1\n")
+    (diagnostic,) = client.wait_for(uri, lambda listed: bool(listed))
+    assert diagnostic["range"]["start"] == {"line": 1, "character": 0}
+    assert client.ask("completion", uri, 2, 0) == []
+    assert client.request("textDocument/documentSymbol", {"textDocument": {"uri": uri}}) == []
+    client.notify("textDocument/didClose", {"textDocument": {"uri": uri}})
+
+
 def test_a_definition_does_not_run_by_default(tmp_path: Path) -> None:
     folder = tmp_path.resolve()
     (folder / "definition.py").write_text("open('ran', 'w')\n")

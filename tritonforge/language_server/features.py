@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from lsprotocol import types
 
@@ -26,6 +27,10 @@ from tritonforge.language_server.symbols import indent_lines, list_symbols
 from tritonforge.validation.context import Options
 
 __all__ = ["create_server"]
+
+#: Characters of a document about which the editor is answered; of a larger one only the findings are shown. The whole
+#: outline of one of 5 MB takes 16 s, in which nothing else is answered.
+_MAXIMAL_TEXT: Final = 512 * 1024
 
 
 def create_server(options: Options, *, runs_definitions: bool = False) -> RepositoryServer:
@@ -214,11 +219,13 @@ def _find_config(server: RepositoryServer, uri: str) -> tuple[Session, str, Text
 
 
 def _find_document(server: RepositoryServer, uri: str) -> tuple[Session, str, TextIndex] | None:
-    """Return the session, the path and the text of an open document of a repository."""
+    """Return the session, the path and the text of an open document of a repository; None for one that is too large."""
     opened = server.find_session(uri)
     if opened is None:
         return None
     text = server.workspace.get_text_document(uri).source
+    if len(text) > _MAXIMAL_TEXT:
+        return None
     return opened[0], opened[1], server.build_index(text)
 
 
