@@ -75,6 +75,7 @@ class HostileRepository:
             "step": ATTACK,
             "agreement": ATTACK,
             "note": ATTACK,
+            "responses": None,
         }
         request = explain_request(encode_request({ATTACK: np.array([ATTACK.encode()], object)}))
         return {"model": model, "answer": answer, "steps": [step], "tensors": tensors, "detections": [],

@@ -103,6 +103,7 @@ class RequestFollower:
                 "step": refusing,
                 "agreement": _compare(flow, whole, answers),
                 "note": flow.reason,
+                "responses": _count_responses(whole) if flow.is_decoupled else None,
             },
             "steps": steps,
             "tensors": tensors,
@@ -220,6 +221,11 @@ def _describe_counts(counted: ModelStatistics | None) -> Document | None:
         "compute_output": counted.compute_output.total / count,
         "total": (counted.success.total + counted.failure.total) / count,
     }
+
+
+def _count_responses(answer: _Answer) -> int:
+    """Return the responses of a decoupled model, whose outputs are named ``index/name``."""
+    return len({name.partition("/")[0] for name in answer.outputs})
 
 
 def _compare(flow: DataFlow, whole: _Answer, answers: Sequence[Any]) -> str:

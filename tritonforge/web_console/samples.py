@@ -187,7 +187,7 @@ def _read(path: Path) -> bytes:
 
 
 def _generate(tensor: TensorMetadata) -> Array:
-    """Return an input of a datatype and shape: random numbers from 0 to 1, numbers from 0 on, or a word."""
+    """Return an input of a datatype and shape: random numbers from 0 to 1, numbers from 1 on, or a word."""
     shape = tuple(_FREE_AXIS if length < 0 else length for length in tensor.shape)
     if tensor.datatype == "BYTES":
         return np.full(shape, b"tritonforge", dtype=object)
@@ -196,11 +196,7 @@ def _generate(tensor: TensorMetadata) -> Array:
     row = BY_WIRE[tensor.datatype]
     if row.kind == "float":
         return np.random.default_rng(0).random(shape).astype(row.dtype)
-    return (
-        (np.arange(math.prod(shape)) % 2 if row.kind == "boolean" else np.arange(math.prod(shape)) % 10)
-        .astype(row.dtype)
-        .reshape(shape)
-    )
+    return (np.arange(1, math.prod(shape) + 1) % (2 if row.kind == "boolean" else 10)).astype(row.dtype).reshape(shape)
 
 
 def _draw_card() -> bytes:

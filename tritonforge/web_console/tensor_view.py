@@ -36,6 +36,8 @@ _LARGEST_IMAGE: Final = 12 * 2**20
 #: Elements that statistics are computed of; a larger tensor is read at equal distances.
 _MOST_ELEMENTS: Final = 4_000_000
 _BINS: Final = 24
+#: Elements that are shown as numbers: a histogram of so few says less.
+_FEW_VALUES: Final = 16
 
 #: The first bytes of image formats that browsers show -> media type.
 _MAGIC: Final = (
@@ -78,7 +80,8 @@ def build_tensor_view(array: Array, *, labels: Sequence[str] = (), has_batch: bo
         return view | picture
     if (scores := _view_scores(array, labels, has_batch=has_batch)) is not None:
         return view | scores
-    return view | {"histogram": _count_bins(numbers)}
+    is_few = array.size <= _FEW_VALUES or array.dtype == np.bool_
+    return view | {"histogram": None if is_few else _count_bins(numbers)}
 
 
 def find_media_type(content: bytes) -> str:

@@ -65,7 +65,7 @@ export class GraphPanel {
         }
       } else {
         this.tensorPlaces.set(tensor, [...(this.tensorPlaces.get(tensor) ?? []), place]);
-        place.addEventListener("click", () => this.onTensor(tensor));
+        place.addEventListener("click", () => this.onTensor(place.dataset.shown ?? tensor));
         this.drawTensor(place, tensor, null);
       }
       this.canvas.append(place);
@@ -99,11 +99,17 @@ export class GraphPanel {
 
   /** @param {any|null} result a request; null removes the one that is shown */
   showRequest(result) {
+    const tensors = result?.tensors ?? {};
     this.sent = new Map((result?.steps ?? []).map((step) => [step.name, step]));
     for (const called of (result?.steps ?? []).flatMap((step) => step.called)) this.sent.set(`call:${called.name}`, called);
     this.drawModels();
     for (const [tensor, places] of this.tensorPlaces) {
-      for (const place of places) this.drawTensor(place, tensor, result?.tensors[tensor] ?? null);
+      // Of a decoupled model the first response is shown.
+      const name = tensor in tensors ? tensor : tensor.replace(/^output:/, "output:0/");
+      for (const place of places) {
+        place.dataset.shown = name;
+        this.drawTensor(place, tensor, tensors[name] ?? null);
+      }
     }
   }
 
@@ -130,8 +136,9 @@ export class GraphPanel {
       const text = { answered: milliseconds(sent.server?.total ?? sent.milliseconds), failed: "refused the request", skipped: "not reached" }[state];
       lines.push(element("span", { class: "sent", text: `${state === "failed" ? "✕ " : ""}${text}` }));
     }
-    lines.push(...renderLive(live, !sent));
-    if (this.bottleneck === name) lines.unshift(element("span", { class: "flag", text: "bottleneck" }));
+    const isBottleneck = this.bottleneck === name;
+    lines.push(...renderLive(live, !sent, isBottleneck));
+    if (isBottleneck) lines.at(sent ? 0 : -1).prepend(element("span", { class: "flag", text: "bottleneck" }), " ");
     place.disabled = !sent;
     place.replaceChildren(element("span", { class: "hidden", text: `step ${name} ` }), ...lines);
   }
@@ -154,7 +161,7 @@ export class GraphPanel {
 }
 
 /** The live figures of a model: queue and compute, as numbers and as a bar, and its load where there is space. */
-function renderLive(live, hasSpace) {
+function renderLive(live, hasSpace, isBottleneck = false) {
   if (!live || live.requests_per_second <= 0) return hasSpace ? [element("span", { class: "figures muted", text: "no requests" })] : [];
   const bar = element("span", { class: "split", "aria-hidden": "true" }, element("i", { class: "queue" }), element("i", { class: "compute" }), element("i", { class: "in-calls" }));
   const total = live.queue + live.compute || 1;
@@ -163,7 +170,8 @@ function renderLive(live, hasSpace) {
   bar.children[2].style.width = `${(100 * live.calls) / total}%`;
   const lines = [element("span", { class: "figures", text: `queue ${milliseconds(live.queue)} · compute ${milliseconds(live.compute)}` }), bar];
   const part = live.calls ? `calls ${milliseconds(live.calls)}` : `batch ${live.batch_size.toFixed(1)}`;
-  if (hasSpace) lines.push(element("span", { class: "figures muted", text: `${rate(live.requests_per_second)} · ${part} · busy ${Math.round(100 * live.utilization)} %` }));
+  const load = [rate(live.requests_per_second), isBottleneck ? null : part, `busy ${Math.round(100 * live.utilization)} %`];
+  if (hasSpace) lines.push(element("span", { class: "figures muted", text: load.filter(Boolean).join(" · ") }));
   return lines;
 }
 

@@ -57,6 +57,7 @@ export function summarize(result) {
   if (answer.error) {
     return answer.step ? `${answer.step} refused the request` : "the model refused the request";
   }
+  if (answer.responses !== null) return `${answer.responses} response${answer.responses === 1 ? "" : "s"}`;
   const last = [...result.steps].reverse().find((step) => step.status === "answered");
   const boxes = result.detections.at(-1)?.images[0];
   if (boxes) return boxes.length ? `${boxes.length} boxes, the first is ${boxes[0].label || "a box"} (${Math.round(100 * boxes[0].score)} %)` : "no boxes";

@@ -76,6 +76,7 @@ function renderForm(name, view) {
     const note = rest > 0 ? element("p", { class: "muted small", text: last === view.texts.length ? `and ${rest} more` : `${rest === total ? "all" : "the other"} ${rest} are empty` }) : null;
     return [element("ul", { class: "texts" }, ...view.texts.slice(0, last).map((text) => element("li", { text: text || "“”" }))), note];
   }
+  if (view.shape.includes(0)) return [element("p", { class: "muted", text: "no elements" })];
   if (view.histogram) {
     const { low, high } = view.histogram;
     return [
