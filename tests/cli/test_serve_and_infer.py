@@ -28,11 +28,11 @@ pytestmark = pytest.mark.server
 class Serving:
     """A running `tritonforge serve --format json`."""
 
-    def __init__(self, repository: Path) -> None:
+    def __init__(self, repository: Path, *options: str) -> None:
         program = Path(sys.executable).with_name("tritonforge")
         ports = [f"--{name}-port=0" for name in ("sagemaker", "http", "grpc", "metrics")]
         self.process = subprocess.Popen(
-            [program, "serve", repository, *ports, "--format", "json"],
+            [program, "serve", repository, *ports, "--format", "json", *options],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -207,12 +207,8 @@ def _is_ready(url: str) -> bool:
         return False
 
 
-def test_a_dead_model_restarts_the_server_and_a_dead_server_ends_the_command(small: Path) -> None:
-    """The model answers on the same port; when tritonserver itself is killed, serve ends with 1 and says how."""
-    running = Serving(small)
-    (supervisor,) = children(running.process.pid)
-    (server,) = children(supervisor)
-    os.kill(children(server)[0], signal.SIGKILL)
+def await_restart(running: Serving, server: int) -> int:
+    """Return the tritonserver that runs after this one, once it is ready."""
     again: list[int] = []
     deadline = time.monotonic() + 60
     while not (again and _is_ready(running.urls["http"])) and time.monotonic() < deadline:
@@ -220,9 +216,31 @@ def test_a_dead_model_restarts_the_server_and_a_dead_server_ends_the_command(sma
         with contextlib.suppress(OSError):  # a process that ended meanwhile
             again = [child for parent in children(running.process.pid) for child in children(parent) if child != server]
     assert again
+    return again[0]
+
+
+def test_a_traced_server_that_crashes_is_restarted(small: Path, tmp_path: Path) -> None:
+    running = Serving(small, "--trace", str(tmp_path / "trace.json"))
+    (supervisor,) = children(running.process.pid)
+    (server,) = children(supervisor)
+    os.kill(server, signal.SIGSEGV)
+    await_restart(running, server)
+    tritonforge("infer", running.urls["http"], "--input", "x=7", "--model", "m")
+    code, stderr = running.end(signal.SIGTERM)
+    assert (code, "tritonserver ended by signal SIGSEGV" in stderr) == (0, True), stderr
+    assert json.loads((tmp_path / "trace.json").read_text())
+
+
+def test_a_dead_model_restarts_the_server_and_a_dead_server_ends_the_command(small: Path) -> None:
+    """The model answers on the same port; when tritonserver itself is killed, serve ends with 1 and says how."""
+    running = Serving(small)
+    (supervisor,) = children(running.process.pid)
+    (server,) = children(supervisor)
+    os.kill(children(server)[0], signal.SIGKILL)
+    again = await_restart(running, server)
     done = tritonforge("infer", running.urls["http"], "--input", "x=7", "--model", "m", "--json")
     assert json.loads(done.stdout)["answers"][0]["outputs"]["y"]["data"] == [7.0]
-    os.kill(again[0], signal.SIGKILL)
+    os.kill(again, signal.SIGKILL)
     _, stderr = running.process.communicate(timeout=60)
     assert running.process.returncode == 1
     assert re.search(r"model '[mn]': its Python process ended by signal SIGKILL; restarting tritonserver", stderr)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import threading
 import time
 from collections.abc import Collection, Mapping
@@ -29,7 +30,7 @@ from tritonforge.profiling.trace_collector import TraceCollector
 from tritonforge.serving.installation import BACKENDS, find_missing_backends
 from tritonforge.serving.loopback import describe_shared_port
 from tritonforge.serving.server import Server
-from tritonforge.serving.server_log import ModelDeath
+from tritonforge.serving.server_process import describe_exit
 from tritonforge.serving.tfs.package import is_package
 from tritonforge.serving.tfs.server import TfsServer
 from tritonforge.web_console import open_console
@@ -39,6 +40,9 @@ __all__ = ["serve"]
 #: Seconds before the server is restarted after the death of a model; doubled each time, up to the longest.
 _PAUSE: Final = 0.5
 _LONGEST_PAUSE: Final = 30.0
+
+#: How a traced tritonserver crashes.
+_CRASHES: Final = (-signal.SIGABRT, -signal.SIGSEGV)
 
 _PORTS: Final = "Ports (0 is any free one, off closes it)"
 _CONSOLE: Final = "Options of the web console"
@@ -101,8 +105,8 @@ def serve(
 
     Python packages run DALI, TensorFlow and ONNX models behind Triton's own scheduler, ensembles and front ends. A
     package for SageMaker's TensorFlow Serving container (SavedModels and code/) is run under that container's contract
-    at --sagemaker-port. Ctrl-C stops the server. When the Python process of a model dies, the server is restarted on
-    the same ports.
+    at --sagemaker-port. Ctrl-C stops the server. When the Python process of a model dies, and when a traced server
+    crashes, it is restarted on the same ports.
     """
     is_tfs_package = is_package(repository)
     if not is_tfs_package:
@@ -182,10 +186,10 @@ def serve(
                     _report(server, None if console is None else console.url, as_json=as_json)
                 else:
                     _report_package(server, as_json=as_json)
-                death = _wait(server, is_watched=is_watched)
+                reason = _wait(server, is_watched=is_watched, is_traced=collector is not None)
             pause = _PAUSE
-            while death is not None and isinstance(server, Server):
-                err.print(f"{death.reason}; restarting tritonserver", markup=False)
+            while reason and isinstance(server, Server):
+                err.print(f"{reason}; restarting tritonserver", markup=False)
                 time.sleep(pause)
                 began = time.monotonic()
                 with steps() as progress:
@@ -193,7 +197,7 @@ def serve(
                     restarted = start(progress, server.ports, keep_log=True)
                 err.print("ready again")
                 with restarted:
-                    death = _wait(restarted, is_watched=is_watched)
+                    reason = _wait(restarted, is_watched=is_watched, is_traced=collector is not None)
                 pause = _PAUSE if time.monotonic() - began > 2 * _LONGEST_PAUSE else min(2 * pause, _LONGEST_PAUSE)
         except _Interruption:
             echo("interrupted", err=True)  # while models were loading
@@ -201,8 +205,12 @@ def serve(
     return 0
 
 
-def _wait(server: Server | TfsServer, *, is_watched: bool) -> ModelDeath | None:
-    """Wait until the server ends; return the death of a model that ended it, None if it was stopped."""
+def _wait(server: Server | TfsServer, *, is_watched: bool, is_traced: bool) -> str:
+    """Wait until the server ends; return why it is restarted, "" if it was stopped.
+
+    It is when a model died, and when a traced server crashed: Triton before 2.57 deletes a locked mutex when it
+    releases a trace (server#8144), which cancelled gRPC requests make likely (seen on 2.51).
+    """
     try:
         with _show_activity(server) if is_watched else contextlib.nullcontext():
             server.wait()
@@ -210,9 +218,14 @@ def _wait(server: Server | TfsServer, *, is_watched: bool) -> ModelDeath | None:
         err.print("stopping ...")
     except LaunchError:
         if isinstance(server, Server) and server.death is not None:
-            return server.death
+            return server.death.reason
+        if isinstance(server, Server) and is_traced and server.returncode in _CRASHES:
+            return (
+                f"tritonserver ended {describe_exit(server.returncode)}: Triton before 2.57 may crash when a client "
+                "cancels a traced gRPC request"
+            )
         raise
-    return None
+    return ""
 
 
 def _show_activity(server: Server | TfsServer) -> contextlib.AbstractContextManager[None]:
