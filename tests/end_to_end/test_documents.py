@@ -28,7 +28,7 @@ _EMPTY: Final = ("tutorial.md", "import.md")
 _BUILD: Final = "tritonforge build repos/digits -o build/digits"
 #: Words of a transcript whose command exits with another code than 0.
 _FAILURE: Final = re.compile(r"^error: |Triton refuses it|^FAIL |^Failed ", re.MULTILINE)
-#: A job that shows nothing is ready with this line, if its comment starts a server.
+#: The last line of a server that a comment starts.
 _READY: Final = "Ctrl-C stops it"
 
 
@@ -103,7 +103,8 @@ class PageRunner:
             code, printed = 0, self._build_log
         elif entry.command.endswith(" &"):
             shown = [line for line in entry.shown.splitlines() if line != "..."]
-            code, printed = 0, self._shell.start(entry.command, last_line=_READY if is_setup else "".join(shown[-1:]))
+            ready = "" if " > " in entry.command else _READY if is_setup else "".join(shown[-1:])
+            code, printed = 0, self._shell.start(entry.command, last_line=ready)
         else:
             answer = "y" if "[y/N]: y\n" in entry.shown else ""
             code, printed = self._shell.run(entry.command, answer=answer, timeout=600)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pty
+import random
 import re
 import select
 import signal
@@ -12,7 +14,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final
@@ -59,7 +61,7 @@ class ShellSession:
     def __init__(self, folder: Path, programs: Path, environment: Mapping[str, str]) -> None:
         """Start the shell; ``programs`` is a folder for the program that it calls."""
         named = [*_SERVE_PORTS.values(), *_EMULATE_PORTS.values(), *_OTHER_PORTS]
-        self._ports = dict(zip(map(str, named), map(str, _find_free_ports(len(named))), strict=True))
+        self._ports = {str(port): str(free) for port, free in _find_free_ports(named).items()}
         self._originals = {free: port for port, free in self._ports.items()}
         self._write_program(programs)
         search_path = os.pathsep.join((str(programs), str(Path(sys.executable).parent), os.environ["PATH"]))
@@ -148,9 +150,14 @@ class ShellSession:
         return text.replace(" --port 4566", "")  # what emulate adds for another port than its own
 
 
-def _find_free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [int(free.getsockname()[1]) for free in sockets]
-    for free in sockets:
-        free.close()
-    return ports
+def _find_free_ports(ports: Sequence[int]) -> dict[int, int]:
+    """Return a free port for each one, with the distances kept: `watch` finds the metrics two above the HTTP port."""
+    while True:
+        distance = random.randrange(12_000, 20_000)
+        with contextlib.ExitStack() as stack:
+            try:
+                for port in ports:
+                    stack.enter_context(socket.create_server(("127.0.0.1", port + distance)))
+            except OSError:
+                continue
+        return {port: port + distance for port in ports}

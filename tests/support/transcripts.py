@@ -32,7 +32,7 @@ _FIGURES: Final = tuple(
         (r"sha256:[0-9a-f]+|\b[0-9a-f]{64}\b|\b[0-9a-f]{8}\.\.\.", "DIGEST"),
         (r"(?<=-)[0-9a-f]{12}\b", "DIGEST"),  # the end of a resource's name
         (r"/tmp/\S+", "/tmp/PATH"),
-        (r"#token=\S+", "#token=TOKEN"),
+        (r":\d+/#token=\S+", ":PORT/#token=TOKEN"),
         (r"\b\d[\d,.]* (ms|µs|ns|s|images/s|records/s|requests/s)(?![\w/])", r"# \1"),
         (r"\b\d[\d,.]* (B|bytes|kB|MB|GB)\b", r"# bytes"),
         (r"(?<=\d\.\d{2})\d{3,}", ""),  # the last digits of scores differ between processors
@@ -43,7 +43,19 @@ _FIGURES: Final = tuple(
 )
 #: The line of a step of slow work, which a document may leave out.
 _PROGRESS: Final = re.compile(r"^  \S.* \.\.\.\n", re.MULTILINE)
-_NUMBER: Final = re.compile(r"#|-?\b\d[\d,.]*(?: (?:ms|µs|s)\b|%)?")
+#: What else differs in a block of figures: bars, the step that limits, how many sizes a list has, what was not stable.
+_MEASURED: Final = tuple(
+    (re.compile(pattern, re.MULTILINE), replacement)
+    for pattern, replacement in (
+        (r"^note: .* not stable within .*\n", ""),
+        (r"^(bottleneck: )?\w+ takes .*$", "BOTTLENECK"),
+        (r"^> ", "  "),
+        (r"[█░]+(?: *[█░]+)*", "BAR"),
+        (r"#|-?\b\d[\d,.]*(?: (?:ms|µs|s)\b|%)?", "#"),
+        (r"#(?: (?:ms|µs|s)\b)?", "#"),
+        (r"#:#(?: #:#)+", "#:#"),
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -113,8 +125,8 @@ def mask_figures(text: str, *, has_figures: bool = False) -> str:
     for pattern, replacement in _FIGURES:
         text = pattern.sub(replacement, text)
     if has_figures:
-        text = _NUMBER.sub("#", text)
-        text = re.sub(r"#(?: (?:ms|µs|s)\b)?", "#", text)
+        for pattern, replacement in _MEASURED:
+            text = pattern.sub(replacement, text)
     # Columns are as wide as their figures.
     lines = (re.sub(r"(?<=\S) {2,}", "  ", line).rstrip() for line in text.splitlines())
     return "".join(f"{line}\n" for line in lines)
