@@ -31,8 +31,8 @@ PEERS_PIP := .venv/peers/bin/python -m pip install --quiet --disable-pip-version
 
 IN_PROCESS := not server and not framework and not process and not long
 FAST := $(IN_PROCESS) and not slow
-# More processes than cores: many tests wait for servers that start and stop.
-WORKERS ?= 4
+# More processes than cores: tests on servers wait for two thirds of their time.
+WORKERS ?= 6
 PYTEST := $(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder
 
 demo: setup
@@ -94,7 +94,7 @@ test-editors: setup
 
 # Branches of the pure packages that the fast tests run; fails below the number that pyproject.toml states.
 coverage: setup
-	@$(PYTEST) -m "$(IN_PROCESS)" --cov --cov-report=term:skip-covered
+	@$(PYTEST) --numprocesses=4 -m "$(IN_PROCESS)" --cov --cov-report=term:skip-covered
 
 # docs/commands.md, from the commands themselves.
 docs: setup
