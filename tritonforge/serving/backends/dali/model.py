@@ -56,6 +56,7 @@ class TritonPythonModel:
             if config.device is None and dali_pipeline.needs_gpu(data):
                 data = dali_pipeline.move_to_cpu(data)
                 pb_utils.Logger.log_warn(f"model '{config.name}': its pipeline is made for a GPU and runs on the CPU")
+            self._run_time = requests.RunTime()
             self._engine = Engine(
                 serialized=data,
                 outputs=tuple(tensor.name for tensor in config.outputs),
@@ -70,7 +71,9 @@ class TritonPythonModel:
 
     def execute(self, batch: Sequence[Any]) -> list[Any]:
         """Run the requests that Triton passes as one batch."""
-        return requests.run_batch(batch, self._configuration, self._engine.run, keeps_inputs=False)
+        return requests.run_batch(
+            batch, self._configuration, self._engine.run, run_time=self._run_time, keeps_inputs=False
+        )
 
     def _build(self) -> None:
         try:

@@ -41,10 +41,11 @@ class TritonPythonModel:
         with configuration.report_errors():
             self._configuration = configuration.read_arguments(args)
             self._model = compile_model(self._configuration)
+            self._run_time = requests.RunTime()
 
     def execute(self, batch: Sequence[Any]) -> list[Any]:
         """Run the requests that Triton passes as one batch."""
-        return requests.run_batch(batch, self._configuration, self._compute)
+        return requests.run_batch(batch, self._configuration, self._compute, run_time=self._run_time)
 
     def _compute(self, batch: Sequence[BackendRequest]) -> list[Result]:
         # Without padding the upstream backend refuses requests that fill the batch only together.
