@@ -36,6 +36,16 @@ PAUSE: Final = 0.02
 console = Console(highlight=False, soft_wrap=True, markup=False)
 
 
+def write_objects(folder: Path) -> None:
+    """Write the input and the repository of all jobs."""
+    (folder / "in").mkdir()
+    for number in range(OBJECTS):
+        path = folder / "in" / f"{number % 20:02}" / f"{number:05}.txt"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"text {number}")
+    write_repository(folder / "repository")
+
+
 def transform(source: Path, target: Path, repository: Path, *arguments: str) -> subprocess.Popen[str]:
     """Start a job; it writes its report as JSON."""
     program = Path(sys.executable).with_name("tritonforge")
@@ -115,12 +125,7 @@ def main() -> None:
     """Measure all, print it and write it."""
     with tempfile.TemporaryDirectory() as name, start_nodes(NODES) as cluster:
         folder = Path(name)
-        (folder / "in").mkdir()
-        for number in range(OBJECTS):
-            path = folder / "in" / f"{number % 20:02}" / f"{number:05}.txt"
-            path.parent.mkdir(exist_ok=True)
-            path.write_text(f"text {number}")
-        write_repository(folder / "repository")
+        write_objects(folder)
         waiting = ["--env", f"PAUSE={PAUSE}", "--gather", "never", "--max-concurrent", "4"]
         with console.status("a model that waits ..."):
             rows = measure_scaling(folder, cluster, f"waits {PAUSE * 1000:g} ms", waiting)

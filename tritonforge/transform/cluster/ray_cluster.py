@@ -33,6 +33,10 @@ __all__ = ["RayCluster"]
 #: Bytes of the shared memory of a cluster of this command's own: its messages are small, and Ray requires 75 MiB.
 _OBJECT_STORE: Final = 100 << 20
 
+#: Without it Ray kills the child processes of a worker that ends, and so the supervisor of its tritonserver, which could
+#: then not end the processes of the models.
+_WORKER_ENVIRONMENT: Final = {"RAY_kill_child_processes_on_worker_exit": "0"}
+
 #: Calls of a worker that run at the same time: its reports, and messages to it.
 _CONCURRENT_CALLS: Final = 4
 
@@ -109,7 +113,8 @@ class RayCluster:
         handler = signal.getsignal(signal.SIGTERM)
         try:
             self._connect()
-        except (ConnectionError, RuntimeError, ValueError, self._ray.exceptions.RayError) as error:
+        except Exception as error:  # Ray raises this class itself when a node does not start in time
+            self._disconnect()
             where = "a local Ray cluster" if self._address is None else f"--address {self._address}"
             raise ConnectError(f"{where}: {' '.join(str(error).split())}") from error
         finally:
@@ -121,6 +126,9 @@ class RayCluster:
     ) -> None:
         for worker in [*self._actors]:
             self.kill(worker)
+        self._disconnect()
+
+    def _disconnect(self) -> None:
         self._ray.shutdown(wait_for_processes=True)
         if self._directory is not None:
             shutil.rmtree(self._directory, ignore_errors=True)
@@ -168,6 +176,7 @@ class RayCluster:
             num_gpus=placement.gpus,
             max_concurrency=_CONCURRENT_CALLS,
             max_restarts=0,
+            runtime_env={"env_vars": _WORKER_ENVIRONMENT},
             scheduling_strategy=NodeAffinitySchedulingStrategy(placement.node.id, soft=False),
         )
         actor = actor_class.remote(tritonforge.__version__, self._pickled, worker, placement.cpus)
