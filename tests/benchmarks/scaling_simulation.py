@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from rich.console import Console
-from rich.table import Table
 
 from tests.support.checkout import ROOT
 from tritonforge.transform import StoredObject
@@ -163,10 +162,11 @@ def main(arguments: list[str]) -> None:
         rows.append(json.loads(done.stdout))
     with console.status("journal ..."):
         journal = measure_journal()
-    table = Table(*rows[0], box=None, pad_edge=False)
     for row in rows:
-        table.add_row(*(f"{value:,}" if isinstance(value, int) else f"{value:,.3f}" for value in row.values()))
-    console.print(table)
+        figures = (
+            f"{name} {value:,}" if isinstance(value, int) else f"{name} {value:,.3f}" for name, value in row.items()
+        )
+        console.print(", ".join(figures))
     console.print("journal: " + ", ".join(f"{name} {value:,.2f}" for name, value in journal.items()))
     last = rows[-1]
     console.print(

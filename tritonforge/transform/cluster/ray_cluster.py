@@ -33,8 +33,8 @@ __all__ = ["RayCluster"]
 #: Bytes of the shared memory of a cluster of this command's own: its messages are small, and Ray requires 75 MiB.
 _OBJECT_STORE: Final = 100 << 20
 
-#: Without it Ray kills the child processes of a worker that ends, and so the supervisor of its tritonserver, which could
-#: then not end the processes of the models.
+#: Without it Ray kills the child processes of a worker that ends, and so the supervisor of its tritonserver, which then
+#: cannot end the processes of the models.
 _WORKER_ENVIRONMENT: Final = {"RAY_kill_child_processes_on_worker_exit": "0"}
 
 #: Calls of a worker that run at the same time: its reports, and messages to it.
