@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 from rich.table import Table
@@ -32,8 +32,10 @@ from tritonforge.serving.loopback import describe_shared_port
 from tritonforge.serving.server import Server
 from tritonforge.serving.server_process import describe_exit
 from tritonforge.serving.tfs.package import is_package
-from tritonforge.serving.tfs.server import TfsServer
 from tritonforge.web_console import open_console
+
+if TYPE_CHECKING:  # the stand-in for the container needs numpy, and serving a repository does not
+    from tritonforge.serving.tfs.server import TfsServer
 
 __all__ = ["serve"]
 
@@ -166,6 +168,8 @@ def serve(
                 server: Server | TfsServer
                 if is_tfs_package:
                     progress.begin(f"starting {repository} as SageMaker's TensorFlow Serving container does")
+                    from tritonforge.serving.tfs.server import TfsServer
+
                     server = TfsServer(
                         repository,
                         port=sagemaker_port or 0,
