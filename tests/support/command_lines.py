@@ -67,6 +67,7 @@ and `algorithm show` work. The others end with exit code 2 and the command that 
 | `local` | `serve`, `test`, `tune`, `profile REPOSITORY`, most of `build`, `transform --repository`, `manifest show` |
 | `aws` | `package`, `deploy`, `destroy`, `train`, most of `algorithm`, `--on sagemaker`, `s3://` addresses |
 | `transform` | `transform --url` |
+| `ray` | `transform --on ray` |
 | `graph` | `graph -o x.png` |
 | `grpc` | `infer grpc://` |
 | `kubernetes` | `deploy --to kserve --apply` |
