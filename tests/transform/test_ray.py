@@ -145,3 +145,43 @@ def test_options_of_another_place_are_refused_in_one_sentence(texts: Path, repos
         done = tritonforge(*command, *arguments)
         assert done.returncode == 2
         assert sentence in done.stderr
+
+
+#: Runs a job whose repository no node identifies as the driver's.
+SCRIPT = """
+import sys
+from tritonforge.cli.options import AwsOptions
+from tritonforge.cli.transform_cluster import ClusterStores
+from pathlib import Path
+from tritonforge.transform import RAW, LocalStore, TransformInput, TransformJob, TransformOutput
+from tritonforge.transform.cluster import RayCluster, WorkerDemand, WorkerSettings, run_on_cluster
+from tritonforge.transform.listing import Listing
+texts, target, repository, address = sys.argv[1:]
+job = TransformJob(input=TransformInput(uri=texts, content_type=RAW), output=TransformOutput(uri=target))
+stores = ClusterStores(texts, target, Path(target + ".partial"), AwsOptions())
+settings = WorkerSettings(
+    job=job, repository=repository, identity="other", model=None, output_format="jsonl", gathering="auto",
+    open_source=stores.open_source, open_sink=stores.open_sink,
+)
+with RayCluster(settings, address=address) as cluster:
+    outcome = run_on_cluster(
+        Listing(job, LocalStore()), cluster=cluster, demand=WorkerDemand(), source=LocalStore(), work=None,
+        description={},
+    )
+    assert outcome.state == "Completed", outcome
+"""
+
+
+@pytest.mark.long
+def test_nodes_that_do_not_see_the_repository_get_a_copy_of_it(
+    texts: Path, repository: Path, expected: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRITONFORGE_CACHE", str(tmp_path / "cache"))
+    target = tmp_path / "out"
+    with start_nodes(2) as nodes:
+        command = [sys.executable, "-c", SCRIPT, texts, target, repository, nodes.address]
+        done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, timeout=200)
+    assert done.returncode == 0, done.stderr
+    assert outputs(target) == expected
+    (copy,) = [path for path in (tmp_path / "cache" / "transform-models").iterdir() if path.is_dir()]
+    assert (copy / "turn" / "config.pbtxt").read_bytes() == (repository / "turn" / "config.pbtxt").read_bytes()
