@@ -2,13 +2,18 @@
 
 ``python -m tests.benchmarks.tune_grids record [NAME ...]`` measures every point of a grid on a real tritonserver, in
 two passes, and writes ``tests/benchmarks/tune_grids/NAME.json``. Record on a quiet machine: 10 to 20 minutes for each
-grid. ``--repeats`` measures a point more often in a pass.
+grid. ``--passes`` sets their number, ``--add`` keeps those that the file has, ``--repeats`` measures a point more often
+in a pass.
 
-``... simulate`` runs the optimizers on the recorded grids with 20 seeds: a trial is one of the recorded repeats of its
-point, and the point that is chosen is judged by the mean of its repeats. With optuna installed, its TPE runs as well.
+``... simulate`` runs searches on the recorded grids with 20 seeds: a measurement is one of the recorded repeats of its
+point, and the point that is chosen is judged by the mean of its repeats, as a share of the largest mean. The largest of
+many noisy means is larger than what its point has: "every point once" shows how close an exhaustive search comes to it,
+which measures all points and chooses by the same rule. "unseen passes" has no such error: searches get the even passes
+alone, and their point is compared with the best one of these passes, by the odd passes; for half of the seeds the other
+way round. With optuna installed, its TPE runs as well.
 
-``... real [NAME ...]`` runs one real search in a tenth of the trials, and then measures its point and the best point of
-the recorded grid in turn.
+``... real [NAME ...]`` runs real searches in a tenth of the trials (``--seeds`` of them), and then measures the point
+of each and the best point of the recorded grid in turn.
 
 The repositories: ``pipeline`` (Python models that sleep: decode, classify, and one that calls another through BLS),
 ``digits`` (DALI and TensorFlow), ``onnx`` (one ONNX model).
@@ -25,6 +30,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -42,7 +48,7 @@ from tritonforge.profiling.load import ClosedLoop, StopRule
 from tritonforge.serving.repository_overlay import read_configs
 from tritonforge.tuning.loaded_server import LoadedServer, TrialLoad, open_local_server
 from tritonforge.tuning.objective import Measurement, Objective
-from tritonforge.tuning.optimizers import OPTIMIZERS, Observation, Optimizer
+from tritonforge.tuning.optimizer import Observation, Optimizer, list_neighbours, propose_point
 from tritonforge.tuning.search import Budget, Search
 from tritonforge.tuning.search_space import COUNT, DELAY, Point, SearchSpace, Setting, Value
 from tritonforge.tuning.trial_journal import TrialJournal, describe_space
@@ -186,8 +192,11 @@ def walk(sizes: Sequence[int]) -> Iterator[tuple[int, ...]]:
             yield (*head, value)
 
 
-def record(name: str, *, passes: int, repeats: int) -> None:
-    """Measure every point of a grid and write it."""
+def record(name: str, *, passes: int, repeats: int, adds: bool) -> None:
+    """Measure every point of a grid and write it; with ``adds`` what was recorded before stays."""
+    path = FOLDER / f"{name}.json"
+    before = json.loads(path.read_text()) if adds else {"seconds": 0, "points": []}
+    earlier = {tuple(entry["point"]): entry for entry in before["points"]}
     with serve(name) as (space, server):
         points = list(dict.fromkeys(space.canonicalize(point) for point in walk(space.sizes)))
         console.print(f"{name}: {len(points)} points")
@@ -202,19 +211,24 @@ def record(name: str, *, passes: int, repeats: int) -> None:
                     console.print(f"  pass {turn + 1}, point {number}, {time.monotonic() - began:.0f} s")
         document = {
             "settings": describe_space(space),
-            "seconds": round(time.monotonic() - began),
+            "seconds": before["seconds"] + round(time.monotonic() - began),
             "points": [
                 {
                     "point": point,
-                    "throughput": [round(entry.throughput, 2) for entry in entries],
-                    "p99": [round(entry.p99, 2) for entry in entries],
+                    **{
+                        figure: [
+                            *(earlier[point][figure] if earlier else ()),
+                            *(round(getattr(entry, figure), 2) for entry in entries),
+                        ]
+                        for figure in ("throughput", "p99")
+                    },
                 }
                 for point, entries in figures.items()
             ],
         }
     FOLDER.mkdir(exist_ok=True)
     text = json.dumps(document, indent=None).replace('{"point"', '\n{"point"') + "\n"
-    (FOLDER / f"{name}.json").write_text(text)
+    path.write_text(text)
 
 
 @dataclass(frozen=True)
@@ -232,20 +246,25 @@ class Grid:
         from tritonforge.triton.schema import new_model_config
 
         document = json.loads((FOLDER / f"{name}.json").read_text())
+        dynamic = {
+            model for model, setting, _, current in GRIDS[name].settings if setting == DELAY and current is not None
+        }
         configs = {}
         for model, *_ in GRIDS[name].settings:
             configs[model] = new_model_config()
-            text_format.Parse(f'name: "{model}" backend: "python" max_batch_size: 16', configs[model])
+            batching = "dynamic_batching {}" if model in dynamic else ""
+            text_format.Parse(f'name: "{model}" backend: "python" max_batch_size: 16 {batching}', configs[model])
         space = GRIDS[name].build_space(configs)
         if json.loads(json.dumps(describe_space(space))) != document["settings"]:
             raise SystemExit(f"{name}: the grid has other settings than the script; record it again")
         return cls(space, {tuple(entry["point"]): entry["throughput"] for entry in document["points"]})
 
-    def judge(self, point: Point) -> float:
-        """Return the mean throughput of a point as a share of the best point's."""
-        return fmean(self.repeats[point]) / max(fmean(values) for values in self.repeats.values())
+    @cached_property
+    def points(self) -> Mapping[tuple[bytes, ...], Point]:
+        """The points by their configurations."""
+        return {write_key(self.space.apply(point)): point for point in self.repeats}
 
-    @property
+    @cached_property
     def best(self) -> Point:
         """The point with the largest mean throughput."""
         return max(self.repeats, key=lambda point: fmean(self.repeats[point]))
@@ -257,23 +276,82 @@ class Grid:
             np.median([abs(math.log(values[0] / values[-1])) for values in self.repeats.values() if min(values) > 0])
         )
 
+    def judge(self, point: Point, best: Point) -> float:
+        """Return the mean throughput of a point as a share of another one's."""
+        return fmean(self.repeats[point]) / fmean(self.repeats[best])
 
-def simulate(grid: Grid, optimizer: Optimizer, *, trials: int, seed: int) -> float:
-    """Return how good the point is that a search chooses, as a share of the best one."""
-    generator = np.random.default_rng(seed)
+    def split(self, parity: int) -> tuple[Grid, Grid]:
+        """Return the grids of the even and of the odd passes; the other way round with parity 1."""
+        parts = [
+            Grid(self.space, {point: values[first::2] for point, values in self.repeats.items()}) for first in (0, 1)
+        ]
+        return parts[parity], parts[1 - parity]
 
-    def draw(point: Point) -> float:
-        values = grid.repeats[point]
-        return max(float(values[int(generator.integers(len(values)))]), 0.0)
 
-    history: list[Observation] = []
-    while len(history) < trials:
-        point = optimizer(grid.space, history, seed)
-        if point is None:
-            break
-        history.append(Observation(point, draw(point)))
-    finalists = sorted(history, key=lambda entry: -entry.score)[:3]
-    return grid.judge(max(finalists, key=lambda entry: entry.score + draw(entry.point)).point)
+def write_key(configs: Mapping[str, Any]) -> tuple[bytes, ...]:
+    """Return configurations as a key."""
+    return tuple(configs[name].SerializeToString(deterministic=True) for name in sorted(configs))
+
+
+class RecordedServer:
+    """A server whose measurements are repeats of a recorded grid, drawn at random."""
+
+    def __init__(self, grid: Grid, seed: int) -> None:
+        self.grid = grid
+        self.measured = 0
+        self._generator = np.random.default_rng(seed)
+        self._point = grid.best
+
+    def apply(self, configs: Mapping[str, Any]) -> None:
+        """Take the point of these configurations."""
+        self._point = self.grid.points[write_key(configs)]
+
+    def measure(self, *, least_throughput: float, is_long: bool) -> Measurement:
+        """Return a repeat; a long measurement is the mean of two."""
+        self.measured += 1
+        values = self._generator.choice(self.grid.repeats[self._point], 2 if is_long else 1)
+        return Measurement(throughput=max(float(values.mean()), 1e-3), p50=1.0, p99=1.0)
+
+
+def simulate(grid: Grid, optimizer: Optimizer, *, trials: int, seed: int) -> tuple[Point, int]:
+    """Run a search on a recorded grid; return the point that it chooses, and the number of its measurements."""
+    server = RecordedServer(grid, seed)
+    with tempfile.TemporaryDirectory() as folder:
+        journal = TrialJournal(Path(folder) / "trials.jsonl", {})
+        search = Search(grid.space, OBJECTIVE, server, journal, seed=seed, propose=optimizer)
+        search.run(Budget(trials))
+        return search.choose(), server.measured
+
+
+def propose_random(space: SearchSpace, history: Sequence[Observation], seed: int) -> Point | None:
+    """Return a random point."""
+    measured = {entry.point for entry in history}
+    candidates = [point for point in space.all_points if point not in measured]
+    generator = np.random.default_rng([seed, len(history)])
+    return candidates[int(generator.integers(len(candidates)))] if candidates else None
+
+
+def propose_neighbour(space: SearchSpace, history: Sequence[Observation], seed: int) -> Point | None:
+    """Return a point that differs from the best one in one setting, in turn; a random one when all were measured."""
+    if not history:
+        return space.canonicalize(space.current)
+    measured = {entry.point for entry in history}
+    best = max(history, key=lambda entry: entry.score).point
+    neighbours = [point for point in list_neighbours(space, best) if point not in measured]
+    generator = np.random.default_rng([seed, len(history)])
+    return neighbours[int(generator.integers(len(neighbours)))] if neighbours else propose_random(space, history, seed)
+
+
+def propose_next(space: SearchSpace, history: Sequence[Observation], seed: int) -> Point | None:
+    """Return the points in their order: with as many trials as points, an exhaustive search."""
+    return space.all_points[len(history)] if len(history) < len(space.all_points) else None
+
+
+OPTIMIZERS: Mapping[str, Optimizer] = {
+    "gaussian process": propose_point,
+    "coordinate search": propose_neighbour,
+    "random": propose_random,
+}
 
 
 def list_optimizers() -> dict[str, Optimizer]:
@@ -304,51 +382,63 @@ def list_optimizers() -> dict[str, Optimizer]:
             point = space.canonicalize([params[str(index)] for index in range(len(space.sizes))])
             if point not in measured:
                 return point
-        return OPTIMIZERS["random"](space, history, seed)
+        return propose_random(space, history, seed)
 
     return {**optimizers, "optuna TPE": propose_tpe}
 
 
 def compare_optimizers(names: Sequence[str]) -> None:
-    """Print how close every optimizer comes in a tenth of the trials."""
+    """Print how close every optimizer comes in a tenth of the trials, and how close all of them come."""
+    others = list_optimizers()
     for name in names:
         grid = Grid.read(name)
         trials = len(grid.repeats) // 10
-        console.print(
-            f"{name}: {len(grid.repeats)} points, {trials} trials, repeats differ by {grid.noise:.1%} (median)"
-        )
-        for label, optimizer in list_optimizers().items():
+        console.print(f"{name}: {len(grid.repeats)} points, repeats differ by {grid.noise:.1%} (median)")
+        for label, optimizer, budget in [
+            *((label, optimizer, trials) for label, optimizer in others.items()),
+            ("every point once", propose_next, len(grid.repeats)),
+        ]:
             began = time.monotonic()
-            shares = [simulate(grid, optimizer, trials=trials, seed=seed) for seed in range(SEEDS)]
+            shares, unseen, measured = [], [], 0
+            for seed in range(SEEDS):
+                chosen, count = simulate(grid, optimizer, trials=budget, seed=seed)
+                shares.append(grid.judge(chosen, grid.best))
+                measured = max(measured, count)
+                part, other = grid.split(seed % 2)
+                chosen, _ = simulate(part, optimizer, trials=budget, seed=seed)
+                unseen.append(other.judge(chosen, part.best))
             reached = sum(share >= 0.95 for share in shares)
             console.print(
-                f"  {label:18} mean {fmean(shares):.3f}  worst {min(shares):.3f}  >= 95 %: {reached} of {SEEDS}  "
+                f"  {label:18} {budget:3} trials, {measured:3} measurements: mean {fmean(shares):.3f}  "
+                f"worst {min(shares):.3f}  >= 95 %: {reached} of {SEEDS}  unseen passes {fmean(unseen):.3f}  "
                 f"{time.monotonic() - began:.1f} s",
             )
 
 
-def search_really(name: str, *, pairs: int = 5) -> None:
-    """Run a real search in a tenth of the trials, and measure its point and the grid's best one in turn."""
+def search_really(name: str, *, seeds: Sequence[int], pairs: int) -> None:
+    """Run real searches in a tenth of the trials, and measure their points and the grid's best one in turn."""
     grid = Grid.read(name)
     trials = len(grid.repeats) // 10
     with serve(name) as (space, server), tempfile.TemporaryDirectory() as folder:
-        search = Search(space, OBJECTIVE, server, TrialJournal(Path(folder) / "trials.jsonl", {"grid": name}))
-        began = time.monotonic()
-        search.run(Budget(trials))
-        chosen = search.choose()
-        seconds = time.monotonic() - began
-        ratios = []
-        for _ in range(pairs):
-            figures = []
-            for point in (chosen, grid.best):
-                server.apply(space.apply(point))
-                figures.append(server.measure(least_throughput=0.0, is_long=True).throughput)
-            ratios.append(figures[0] / figures[1])
-        console.print(
-            f"{name}: {trials} trials of {len(grid.repeats)} points in {seconds:.0f} s; its point has "
-            f"{fmean(ratios):.3f} of the throughput of the grid's best, in turn: "
-            f"{', '.join(f'{ratio:.2f}' for ratio in ratios)}"
-        )
+        for seed in seeds:
+            journal = TrialJournal(Path(folder) / f"{seed}.jsonl", {"grid": name})
+            search = Search(space, OBJECTIVE, server, journal, seed=seed)
+            began = time.monotonic()
+            search.run(Budget(trials))
+            chosen = search.choose()
+            seconds = time.monotonic() - began
+            ratios = []
+            for _ in range(pairs):
+                figures = []
+                for point in (chosen, grid.best):
+                    server.apply(space.apply(point))
+                    figures.append(server.measure(least_throughput=0.0, is_long=True).throughput)
+                ratios.append(figures[0] / figures[1])
+            console.print(
+                f"{name}, seed {seed}: {trials} trials of {len(grid.repeats)} points in {seconds:.0f} s; the chosen "
+                f"point has {fmean(ratios):.3f} of the throughput of the grid's best, in turn: "
+                f"{', '.join(f'{ratio:.2f}' for ratio in ratios)}"
+            )
 
 
 def main() -> None:
@@ -358,15 +448,20 @@ def main() -> None:
     parser.add_argument("names", nargs="*")
     parser.add_argument("--passes", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument("--add", action="store_true", help="record: keep the passes that the file has")
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--pairs", type=int, default=5)
     arguments = parser.parse_args()
     recorded = [path.stem for path in sorted(FOLDER.glob("*.json"))]
     names = arguments.names or (list(GRIDS) if arguments.part == "record" else recorded)
     if arguments.part == "simulate":
         compare_optimizers(names)
-    for name in names if arguments.part != "simulate" else ():
-        record(
-            name, passes=arguments.passes, repeats=arguments.repeats
-        ) if arguments.part == "record" else search_really(name)
+        return
+    for name in names:
+        if arguments.part == "record":
+            record(name, passes=arguments.passes, repeats=arguments.repeats, adds=arguments.add)
+        else:
+            search_really(name, seeds=range(arguments.seeds), pairs=arguments.pairs)
 
 
 if __name__ == "__main__":

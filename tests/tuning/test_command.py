@@ -2,13 +2,12 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.support.command import tritonforge
 from tritonforge.inference.client import Client
-from tritonforge.profiling.target import read_configs
+from tritonforge.inference.transports import InspectableTransport
 from tritonforge.serving.server import Server
 
 DEFINITION = '''"""Two steps, of which the second one is slow."""
@@ -100,13 +99,15 @@ def test_a_running_server_is_tuned_and_left_as_it_was(tmp_path: Path, monkeypatc
         ((name, value),) = server.model_control_headers.items()
         result = tritonforge("tune", "pair", *options, "--header", f"{name}={value}", "--json")
         with Client(server.http_url, front_end="triton") as client:
-            configs: Any = read_configs(client)
+            transport = client.transport
+            assert isinstance(transport, InspectableTransport)
+            configs = [json.loads(transport.read_config(model)) for model in ("double", "slow")]
     assert result.returncode == 0, result.stderr
     report = json.loads(result.stdout)
     assert report["is_gain"], report["verdict"]
     assert "instance_group=[InstanceGroup(count=2)]" in report["diff"]
     assert definition.read_text() == DEFINITION
-    assert [configs[model].instance_group[0].count for model in ("double", "slow")] == [1, 1]
+    assert [config["instance_group"][0]["count"] for config in configs] == [1, 1]
 
 
 def test_a_file_is_refused_in_one_sentence(tmp_path: Path) -> None:
@@ -124,6 +125,11 @@ def test_a_file_is_refused_in_one_sentence(tmp_path: Path) -> None:
         (["--objective", "latency"], "--objective latency requires --rate"),
         (["--rate", "10"], "--rate applies to --objective latency"),
         (["--objective", "latency", "--rate", "10", "--p99", "5"], "--p99 applies to --objective throughput"),
+        (
+            ["--objective", "latency", "--rate", "10", "--concurrency", "2"],
+            "--concurrency applies to",
+        ),
+        (["--plot", "plot.png"], "--plot plot.png: expected a name that ends in .svg"),
         (["--header", "a=b"], "--header applies to --server only"),
         (["--write"], "is a model repository; give its definition"),
     ],

@@ -93,6 +93,16 @@ def test_only_the_changed_arguments_of_a_split_call_differ() -> None:
         ('Python("m")', {DELAY: None}, 'Python("m")'),
         ('Python("m", parameters={})', {"threads": 2}, 'Python("m", parameters={"threads": 2})'),
         ('Python("m", parameters={"a": 1})', {"threads": 2}, 'Python("m", parameters={"a": 1, "threads": 2})'),
+        (
+            'Python("m", artifact=("a" "b"))',
+            {COUNT: 2},
+            'Python("m", artifact=("a" "b"), instance_group=[InstanceGroup(count=2)])',
+        ),
+        (
+            'Python("m",\n    artifact=(\n        "a"\n    ),\n)',
+            {COUNT: 2},
+            'Python("m",\n    artifact=(\n        "a"\n    ),\n    instance_group=[InstanceGroup(count=2)],\n)',
+        ),
         ('Python("m", parameters={"threads": "1"})', {"threads": 2}, 'Python("m", parameters={"threads": 2})'),
     ],
 )  # fmt: skip

@@ -10,7 +10,7 @@ from google.protobuf import text_format
 from tritonforge.triton.schema import new_model_config
 from tritonforge.tuning.model_control import TrialError
 from tritonforge.tuning.objective import Measurement, Objective
-from tritonforge.tuning.optimizers import Observation, propose_point, rank_changes, take_back
+from tritonforge.tuning.optimizer import Observation, propose_point, rank_changes, take_back
 from tritonforge.tuning.search import Budget, Search
 from tritonforge.tuning.search_space import COUNT, DELAY, SearchSpace
 from tritonforge.tuning.space_builder import SpaceLimits, build_space
@@ -76,6 +76,16 @@ def test_settings_without_effect_are_not_recommended(tmp_path: Path) -> None:
     search.run(Budget(trials=12))
     chosen = search.choose()
     assert chosen == search.space.current or not search.confirm(chosen, pairs=4).comparison.is_gain
+
+
+def test_where_no_trial_is_within_the_limit_the_present_point_stays_unmeasured(tmp_path: Path) -> None:
+    server = Formula()
+    search = start(tmp_path, server)
+    search.objective = Objective(goal="throughput", p99=1.0)
+    search.run(Budget(trials=12))
+    measured = len(server.applied)
+    assert search.choose() == search.space.current
+    assert len(server.applied) == measured
 
 
 def test_a_point_that_does_not_load_is_a_failed_trial(tmp_path: Path) -> None:

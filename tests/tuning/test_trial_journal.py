@@ -38,13 +38,24 @@ def test_a_line_that_was_cut_off_is_dropped_and_writing_continues(tmp_path: Path
 def test_another_search_starts_anew(tmp_path: Path) -> None:
     path = tmp_path / "trials.jsonl"
     write(path)
-    assert TrialJournal(path, {**SUBJECT, "digest": "sha256:2"}).trials == []
+    journal = TrialJournal(path, {**SUBJECT, "digest": "sha256:2"})
+    assert (journal.trials, journal.dropped) == ([], 2)
     assert TrialJournal(path, SUBJECT).trials == []
 
 
-def test_a_file_of_something_else_is_kept(tmp_path: Path) -> None:
+def test_a_restart_drops_the_trials(tmp_path: Path) -> None:
+    path = tmp_path / "trials.jsonl"
+    write(path)
+    journal = TrialJournal(path, SUBJECT, restart=True)
+    assert (journal.trials, journal.dropped) == ([], 2)
+    assert TrialJournal(path, SUBJECT).trials == []
+
+
+@pytest.mark.parametrize("restart", [False, True])
+@pytest.mark.parametrize("text", ["my notes\n", "my notes", '{"label": 1}\n{"label": 2}\n', '{"format": notes\n'])
+def test_a_file_of_something_else_is_kept(tmp_path: Path, text: str, *, restart: bool) -> None:
     path = tmp_path / "notes.txt"
-    path.write_text("my notes\n")
-    with pytest.raises(TritonForgeError, match="line 1 is not JSON"):
-        TrialJournal(path, SUBJECT)
-    assert path.read_text() == "my notes\n"
+    path.write_text(text)
+    with pytest.raises(TritonForgeError, match="this is not a journal of tune"):
+        TrialJournal(path, SUBJECT, restart=restart)
+    assert path.read_text() == text

@@ -1,5 +1,6 @@
 """The report says what came of a search, and the plot shows its trials."""
 
+from dataclasses import replace
 from typing import Any
 from xml.etree import ElementTree as ET
 
@@ -54,6 +55,23 @@ def test_noise_changed_answers_and_a_missed_limit_recommend_nothing() -> None:
         assert reason in report.verdict
         assert not report.is_gain
         assert "m.instance_group.count" not in "\n".join(format_report(report))
+
+
+def test_a_limit_that_nothing_keeps_is_reported_with_how_far_it_is() -> None:
+    report = replace(build(None), objective=Objective(goal="throughput", p99=5))
+    assert report.verdict == "no settings keep p99 <= 5 ms: the smallest p99 was 12.0 ms"
+    report = replace(build(None), objective=Objective(goal="latency", rate=1000))
+    assert report.verdict == "no settings keep up with 1000 requests/s: the most answered were 190.0 requests/s"
+
+
+def test_a_limit_that_only_the_best_settings_keep_needs_no_ratio() -> None:
+    report = replace(build(GAIN), objective=Objective(goal="throughput", p99=15))
+    assert report.verdict == "the best settings keep the limit, which the present ones do not"
+
+
+def test_a_budget_of_one_trial_is_not_called_a_search() -> None:
+    report = replace(build(None), trials=build(None).trials[:1])
+    assert report.verdict == "only the present settings were measured; allow more with --trials or --time"
 
 
 def test_the_json_has_trials_changes_and_the_verdict() -> None:

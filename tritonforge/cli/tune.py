@@ -125,7 +125,6 @@ def tune(
     timeout: float,
     *,
     write: bool,
-    restart: bool,
     as_json: bool,
     **values: Any,
 ) -> int:
@@ -140,6 +139,8 @@ def tune(
     with --server.
     """
     _check_objective(objective, p99, rate)
+    if plot is not None and plot.suffix.lower() != ".svg":
+        raise click.UsageError(f"--plot {plot}: expected a name that ends in .svg")
     if server is None:
         reject_options("applies to --server only", names=["headers"])
     arguments = read_inputs(inputs, sys.stdin.buffer)
@@ -153,8 +154,6 @@ def tune(
         definitions, repository = _build(tested, progress)
         configs = read_configs(repository)
         file = journal if journal is not None else Path("build") / f"{_find_name(tested)}.tune.jsonl"
-        if restart:
-            file.unlink(missing_ok=True)
         if server is None:
             progress.begin(f"starting tritonserver on {repository}")
 
@@ -168,6 +167,7 @@ def tune(
             )
 
         def prepare_requests(client: Client, metadata: ModelMetadata) -> TrialRequests:
+            request.is_running = True  # until here Ctrl-C ends the start of the server at once
             uses_cases = cases is not None or (tested.cases.is_dir() and not arguments and not images)
             requests = build_requests(
                 client,
@@ -181,7 +181,6 @@ def tune(
             payloads, scripts = requests.encode(connections=options.concurrency)
             return TrialRequests(requests.inputs, payloads, scripts)
 
-        request.is_running = True
         outcome = tune_models(
             configs,
             options,
@@ -195,7 +194,8 @@ def tune(
         request.is_running = False
         if outcome.is_interrupted:
             progress.end()
-            echo(f"interrupted after {len(outcome.trials)} trials; run the command again to continue", err=True)
+            after = f" after {len(outcome.trials)} trials" if outcome.trials else ""
+            echo(f"interrupted{after}; run the command again to continue", err=True)
             return 130
         report = _build_report(path, options, outcome)
         update = None
@@ -212,6 +212,8 @@ def _check_objective(objective: str, p99: float | None, rate: float | None) -> N
         raise click.UsageError("--objective latency requires --rate: the requests per second at which it is measured")
     if objective == "latency" and p99 is not None:
         raise click.UsageError("--p99 applies to --objective throughput; latency is minimized without a limit")
+    if objective == "latency":
+        reject_options("applies to --objective throughput; latency is measured at --rate", names=["concurrency"])
     if objective == "throughput" and rate is not None:
         raise click.UsageError("--rate applies to --objective latency; throughput is measured with --concurrency")
 
@@ -229,7 +231,7 @@ def _build(tested: TestedPath, progress: Steps) -> tuple[Definitions | None, Pat
 
 
 def _find_name(tested: TestedPath) -> str:
-    path = tested.path.absolute()
+    path = tested.path.resolve()
     return path.parent.name if path.suffix == ".py" else path.name
 
 

@@ -11,7 +11,7 @@ import ast
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from tritonforge.repository.definition.models import Dali, Model, Onnx, Python, PyTorch, TensorFlow, TensorRT
 from tritonforge.repository.source_layout import quote
@@ -24,6 +24,9 @@ ModelSettings = Mapping[tuple[str, str], Value]
 
 _KINDS: Final = {kind.__name__: kind for kind in (Dali, Model, Onnx, Python, PyTorch, TensorFlow, TensorRT)}
 _BATCHING: Final = (DELAY, PREFERRED)
+
+#: What has a position.
+_Located: TypeAlias = ast.expr | ast.keyword | ast.alias
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,22 +279,23 @@ class _Editor:
     def _add_argument(self, call: ast.Call, name: str, text: str, order: Sequence[str]) -> None:
         """Add a keyword argument behind those that come before it in the order of the fields."""
         place = order.index(name)
-        earlier = [keyword.value for keyword in call.keywords if keyword.arg in order[:place]]
-        anchors = earlier or list(call.args) or [keyword.value for keyword in call.keywords]
+        # The keywords rather than their values, whose ends may be inside parentheses.
+        earlier = [keyword for keyword in call.keywords if keyword.arg in order[:place]]
+        anchors: Sequence[_Located] = earlier or call.args or call.keywords
         if not anchors:
             _, end = self._locate(call)
             self.edits.append(_Edit(end - 1, end - 1, f"{name}={text}"))
             return
         self._insert_after(max(anchors, key=lambda node: self._locate(node)[1]), f"{name}={text}")
 
-    def _insert_after(self, node: ast.expr, text: str) -> None:
+    def _insert_after(self, node: _Located, text: str) -> None:
         """Insert an element behind another one: on a line of its own if that has one, else on its line."""
         start, end = self._locate(node)
         line = max(position for position in self.starts if position <= start)
         rest = re.match(rb"[ \t]*,[ \t]*(?:#[^\r\n]*)?(?=\r\n|\r|\n)", self.data[end:])
         head = re.match(rb"[ \t]*", self.data[line:])
         assert head is not None
-        owner = re.fullmatch(rb"[ \t]*(?:[A-Za-z_]\w*=|\"[^\"\r\n]*\": |'[^'\r\n]*': )?", self.data[line:start])
+        owner = re.fullmatch(rb"[ \t]*(?:\"[^\"\r\n]*\": |'[^'\r\n]*': )?", self.data[line:start])
         if rest is not None and (owner is not None or self._begins_line(node)):
             indent = self._find_indent(node)
             newline = re.match(rb"\r\n|\r|\n", self.data[end + rest.end() :])
@@ -301,12 +305,12 @@ class _Editor:
         else:
             self.edits.append(_Edit(end, end, f", {text}"))
 
-    def _begins_line(self, node: ast.expr) -> bool:
+    def _begins_line(self, node: _Located) -> bool:
         start, _ = self._locate(node)
         line = max(position for position in self.starts if position <= start)
         return not self.data[line:start].strip()
 
-    def _find_indent(self, node: ast.expr) -> str:
+    def _find_indent(self, node: _Located) -> str:
         start, _ = self._locate(node)
         line = max(position for position in self.starts if position <= start)
         match = re.match(rb"[ \t]*", self.data[line:])
@@ -317,7 +321,7 @@ class _Editor:
         if self.data[start:end] != text.encode():
             self.edits.append(_Edit(start, end, text))
 
-    def _locate(self, node: ast.expr) -> tuple[int, int]:
+    def _locate(self, node: _Located) -> tuple[int, int]:
         assert node.end_lineno is not None
         assert node.end_col_offset is not None
         return self.starts[node.lineno - 1] + node.col_offset, self.starts[node.end_lineno - 1] + node.end_col_offset
@@ -333,17 +337,12 @@ class _Editor:
         aliases = nodes[0].names
         earlier = [alias for alias in aliases if _sort_key(alias.name) < _sort_key(name)]
         if earlier:
-            self._insert_after(_as_expression(earlier[-1]), name)
+            self._insert_after(earlier[-1], name)
             return
-        start, _ = self._locate(_as_expression(aliases[0]))
-        indent = self._find_indent(_as_expression(aliases[0]))
-        is_split = self._begins_line(_as_expression(aliases[0]))
+        start, _ = self._locate(aliases[0])
+        indent = self._find_indent(aliases[0])
+        is_split = self._begins_line(aliases[0])
         self.edits.append(_Edit(start, start, f"{name},\n{indent}" if is_split else f"{name}, "))
-
-
-def _as_expression(alias: ast.alias) -> Any:
-    """Return an alias as what has a position; expressions and aliases have the same attributes for it."""
-    return alias
 
 
 def _sort_key(name: str) -> tuple[bool, str]:

@@ -10,7 +10,7 @@ import difflib
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -114,7 +114,8 @@ def _check_source(definitions: Definitions, repository: Path, source: str, wante
         copy = folder / "repository"
         _copy_links(repository, copy)
         try:
-            build_definitions(load(file), copy)
+            # Its files are where the definition is: also those of "../models".
+            build_definitions(replace(load(file), path=definitions.path), copy)
         except TritonForgeError as error:
             return f"the edited definition does not build: {error}"
         built = read_configs(copy)

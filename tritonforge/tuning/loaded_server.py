@@ -91,7 +91,7 @@ class LoadedServer:
         """Measure the load on the present configurations.
 
         A measurement whose throughput is below ``least_throughput`` by three standard deviations of its number of
-        responses (as of a Poisson process; a queue has less) ends early.
+        responses (as of a Poisson process; a queue has less) ends early. One that is cancelled may have no responses.
 
         Raises:
             ConnectError, ServerError, DecodeError, EncodeError: the server gives no valid answer.
@@ -120,13 +120,13 @@ class LoadedServer:
             on_progress=watch,
         )
         total = result.requests + result.failures
-        if not total:
+        if not total and not self.cancelled.is_set():
             raise ConnectError(f"{self._target.url}: no answers")
         return Measurement(
             throughput=result.throughput.value,
             p50=result.p50 if result.requests else 0.0,
             p99=result.p99 if result.requests else 0.0,
-            errors=result.failures / total,
+            errors=result.failures / max(total, 1),
         )
 
     def list_executed_models(self) -> frozenset[str]:

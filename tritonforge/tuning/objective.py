@@ -74,6 +74,17 @@ class Objective:
             return f"the smallest p99 at {self.rate:g} requests/s"
         return "the largest throughput" if self.p99 is None else f"the largest throughput with p99 <= {self.p99:g} ms"
 
+    def describe_miss(self, measurements: Sequence[Measurement]) -> str:
+        """Return how far measurements, none of which is within the limits, are from them, as a sentence."""
+        answered = [entry for entry in measurements if not entry.errors and entry.throughput > 0]
+        if not answered:
+            return "requests fail with all settings that were measured"
+        if self.goal == "latency":
+            most = max(entry.throughput for entry in answered)
+            return f"no settings keep up with {self.rate:g} requests/s: the most answered were {most:.1f} requests/s"
+        least = min(entry.p99 for entry in answered)
+        return f"no settings keep p99 <= {self.p99:g} ms: the smallest p99 was {least:.1f} ms"
+
     def _measure_excess(self, measurement: Measurement) -> float:
         if self.goal == "latency":
             return (self.rate or 0.0) * _KEPT_UP / measurement.throughput

@@ -14,7 +14,14 @@ from tritonforge.errors import ConnectError, DecodeError, LaunchError
 from tritonforge.triton.schema import ModelConfig
 from tritonforge.tuning.model_control import TrialError
 from tritonforge.tuning.objective import Comparison, Measurement, Objective, compare_measurements
-from tritonforge.tuning.optimizers import Observation, propose_point, rank_changes, take_back
+from tritonforge.tuning.optimizer import (
+    Observation,
+    Optimizer,
+    estimate_scores,
+    propose_point,
+    rank_changes,
+    take_back,
+)
 from tritonforge.tuning.search_space import Point, SearchSpace
 from tritonforge.tuning.trial_journal import JournaledTrial, TrialJournal
 
@@ -22,13 +29,12 @@ __all__ = ["Budget", "Confirmation", "Search", "TrialServer"]
 
 #: A point whose score is surely below this share of the best one is not measured to the end.
 _HOPELESS: Final = 0.7
-#: How many of the best points are measured again, longer, before one is chosen: the best of many noisy figures is
-#: better than it is.
+#: How many of the points that the model has as the best are measured again, longer, before one is chosen.
 _FINALISTS: Final = 3
 #: Shares of the changes, the least important ones first, that are taken back together to see whether they matter: a
 #: search changes many settings on its way that have no effect.
 _SHARES: Final = (0.75, 0.5, 0.25)
-#: A simpler point is taken if it scores at least this share of the best one.
+#: A simpler point is taken if the model has it at least at this share of the best one.
 _AS_GOOD: Final = 0.98
 
 
@@ -61,7 +67,11 @@ class Confirmation:
 
 @dataclass(slots=True)
 class Search:
-    """One search. ``on_trial`` gets every trial, with the number of trials so far; ``is_stopped`` ends it early."""
+    """One search.
+
+    ``on_trial`` gets every trial, with the number of trials so far; ``is_stopped`` ends it early; ``propose`` chooses
+    the points.
+    """
 
     space: SearchSpace
     objective: Objective
@@ -70,6 +80,7 @@ class Search:
     seed: int = 0
     on_trial: Callable[[JournaledTrial, int], None] = lambda trial, count: None
     is_stopped: Callable[[], bool] = lambda: False
+    propose: Optimizer = propose_point
     _clock: Callable[[], float] = field(default=time.monotonic)
 
     @property
@@ -83,7 +94,7 @@ class Search:
         while len(self.journal.trials) < budget.trials and not self.is_stopped():
             if end is not None and self._clock() >= end:
                 return
-            point = propose_point(self.space, self._list_observations(), self.seed)
+            point = self.propose(self.space, self._list_observations(), self.seed)
             if point is None:
                 return
             trial = self._make_trial(point)
@@ -93,20 +104,30 @@ class Search:
             self.on_trial(trial, len(self.journal.trials))
 
     def choose(self) -> Point:
-        """Return the point to recommend: of the best ones the one that is best when measured again, made simpler."""
+        """Return the point to recommend: the best one by all measurements, made simpler.
+
+        It is the present one if it is the best, or if no trial is within the limits.
+        """
         current = self.space.canonicalize(self.space.current)
-        ranked = sorted(self._list_measured(), key=self._rank, reverse=True)
-        finalists = [trial.point for trial in ranked[:_FINALISTS]]
-        if not finalists or finalists[0] == current:
+        points = [trial.point for trial in self._list_measured() if self._rank(trial)[0]]
+        observations = list(self._list_observations())
+
+        def rank(points: Sequence[Point]) -> list[tuple[float, Point]]:
+            return sorted(zip(estimate_scores(self.space, observations, points), points, strict=True), reverse=True)
+
+        finalists = [point for _, point in rank(points)[:_FINALISTS]] if points else [current]
+        if finalists[0] == current:
             return current
-        scores = {point: self._measure_again(point) for point in finalists}
-        best = max(finalists, key=lambda point: scores[point])
-        order = rank_changes(self.space, self._list_observations(), best)
+        observations += [self._measure_again(point) for point in finalists]
+        best = rank(finalists)[0][1]
+        order = rank_changes(self.space, observations, best)
         for share in _SHARES:
             simpler = take_back(self.space, best, order[: int(share * len(order))])
-            if simpler not in scores:
-                scores[simpler] = self._measure_again(simpler)
-            if scores[simpler] >= _AS_GOOD * scores[best]:
+            if simpler not in finalists:
+                finalists.append(simpler)
+                observations.append(self._measure_again(simpler))
+            scores = estimate_scores(self.space, observations, [simpler, best])
+            if scores[0] >= _AS_GOOD * scores[1]:
                 return simpler
         return best
 
@@ -141,14 +162,13 @@ class Search:
             return JournaledTrial(point, None, str(error), load_seconds=self._clock() - began)
         return JournaledTrial(point, measurement, "", loaded - began, self._clock() - loaded)
 
-    def _measure_again(self, point: Point) -> float:
+    def _measure_again(self, point: Point) -> Observation:
         try:
             self.server.apply(self.space.apply(point))
             measurement = self.server.measure(least_throughput=0.0, is_long=True)
         except (TrialError, LaunchError, ConnectError, DecodeError):
-            return 0.0
-        score = self.objective.score(measurement)
-        return score if self.objective.is_met(measurement) else score / 1e6
+            return Observation(point, 0.0)
+        return Observation(point, self.objective.score(measurement))
 
     def _list_measured(self) -> list[JournaledTrial]:
         return [trial for trial in self.journal.trials if trial.measurement is not None]

@@ -53,6 +53,7 @@ class TuningOptions:
         largest_request: rows of the largest request of clients; None keeps ``max_batch_size`` as large as it is.
         instances: the most instances of a model; None for the number of processors, at least 2.
         seed: of the search.
+        restart: drop the trials of an interrupted search.
     """
 
     objective: Objective
@@ -65,6 +66,7 @@ class TuningOptions:
     largest_request: int | None = None
     instances: int | None = None
     seed: int = 0
+    restart: bool = False
 
     @property
     def load(self) -> Load:
@@ -185,6 +187,8 @@ def tune_models(
         server.cancelled = cancelled
         progress.begin("measuring the present settings")
         baseline = server.measure(least_throughput=0.0, is_long=True)
+        if cancelled.is_set():
+            return TuningOutcome(model, SearchSpace((), configs), (), (), is_interrupted=True)
         if baseline.errors:
             sentence = server.result.errors[0].sentence if server.result is not None else ""
             raise LaunchError(f"{model}: requests fail with the present settings: {sentence}")
@@ -195,7 +199,7 @@ def tune_models(
             space,
             options.objective,
             server,
-            TrialJournal(journal, _describe_subject(space, options, model, digest)),
+            TrialJournal(journal, _describe_subject(space, options, model, digest), restart=options.restart),
             seed=options.seed,
             on_trial=lambda trial, count: progress.on_trial(space, trial, count),
             is_stopped=cancelled.is_set,
@@ -215,6 +219,11 @@ def _run(
 ) -> TuningOutcome:
     space, journal, notes = search.space, search.journal, list(search.space.notes)
     first = space.canonicalize(space.current)
+    if journal.dropped and not options.restart:
+        progress.note(
+            f"{journal.path}: starting anew, since its {journal.dropped} trials are of another repository or had other "
+            "options"
+        )
     if journal.trials:
         progress.note(f"{journal.path}: continuing after {len(journal.trials)} trials")
     elif not search.is_stopped():

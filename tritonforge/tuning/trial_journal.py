@@ -1,7 +1,8 @@
 """The trials of a search as lines of JSON in a file, from which an interrupted search continues.
 
 The first line has what the search is of: the repository's digest, the space, the objective and the load. A search of
-something else starts the file anew. A last line that was cut off by a crash is dropped.
+something else starts the file anew. A last line that was cut off by a crash is dropped. A file that is not a journal
+is left alone.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ __all__ = ["JournaledTrial", "TrialJournal", "describe_space"]
 
 #: Raised when lines get another meaning.
 _FORMAT: Final = 1
+#: How the first line of every journal begins.
+_BEGINNING: Final = '{"format": '
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,17 +46,21 @@ def describe_space(space: SearchSpace) -> list[dict[str, Any]]:
 class TrialJournal:
     """The file of one search; ``subject`` is what it must be of to be continued.
 
+    ``dropped`` is the number of trials of another search that the file had. With ``restart`` they are dropped in any
+    case.
+
     Raises:
-        TritonForgeError: the file cannot be read or written.
+        TritonForgeError: the file cannot be read or written, or is not a journal.
     """
 
-    def __init__(self, path: Path, subject: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, subject: Mapping[str, Any], *, restart: bool = False) -> None:
         self.path = path
         self._header = json.loads(json.dumps({"format": _FORMAT, **subject}))
         lines = self._read_lines()
         self.trials: list[JournaledTrial] = []
-        if lines and lines[0] == self._header:
+        if lines and lines[0] == self._header and not restart:
             self.trials = [_parse_trial(line) for line in lines[1:]]
+        self.dropped = max(len(lines) - 1 - len(self.trials), 0)
         self._rewrite()
 
     def append(self, trial: JournaledTrial) -> None:
@@ -83,15 +90,15 @@ class TrialJournal:
         except (OSError, UnicodeDecodeError) as error:
             reason = describe_error(error) if isinstance(error, OSError) else "it is not UTF-8"
             raise TritonForgeError(f"{self.path}: cannot read: {reason}") from error
+        refusal = "so this is not a journal of tune. Name another file with --journal."
+        if content and not content.startswith(_BEGINNING):
+            raise TritonForgeError(f"{self.path}: it does not begin with {_BEGINNING}, {refusal}")
         lines = []
         for line in content.split("\n")[:-1]:  # behind the last newline is nothing, or a line that was cut off
             try:
                 lines.append(json.loads(line))
             except ValueError as error:  # noqa: PERF203 - the message names the line
-                raise TritonForgeError(
-                    f"{self.path}: line {len(lines) + 1} is not JSON, so this is not a journal of tune. "
-                    "Name another file with --journal."
-                ) from error
+                raise TritonForgeError(f"{self.path}: line {len(lines) + 1} is not JSON, {refusal}") from error
         return lines
 
     @staticmethod

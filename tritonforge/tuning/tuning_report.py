@@ -86,6 +86,11 @@ class TuningReport:
     @property
     def verdict(self) -> str:
         """What came of the search, as a sentence."""
+        measured = [trial.measurement for trial in self.trials if trial.measurement is not None]
+        if measured and not any(self.objective.is_met(entry) for entry in measured):
+            return self.objective.describe_miss(measured)
+        if len(self.trials) == 1:
+            return "only the present settings were measured; allow more with --trials or --time"
         if not self.changes:
             return "no settings are better than the present ones"
         assert self.comparison is not None
@@ -93,6 +98,8 @@ class TuningReport:
         interval = f"{ratio:.2f} times as good ({low:.2f} to {high:.2f} with 95 % confidence)"
         if self.answers:
             return f"the best settings change answers, so they are not recommended: {next(iter(self.answers.values()))}"
+        if self.is_gain and self.before is not None and not self.objective.is_met(self.before):
+            return "the best settings keep the limit, which the present ones do not"
         if self.is_gain:
             return f"the best settings are {interval}, in {self.comparison.pairs} pairs measured in turn"
         if not self.comparison.is_within_limits:

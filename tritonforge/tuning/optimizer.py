@@ -1,0 +1,214 @@
+"""Which point to measure next, from the points measured so far. No I/O.
+
+The model is a Gaussian process on the logarithm of the score. Every setting has its own rate, by which points that
+differ in it are less alike; a setting without effect has a small one. Rates and noise are not fitted, since a few
+measurements allow many: they are drawn at random, kept by their likelihood, and predictions are averaged. The next
+point has the largest expected improvement (Jones et al. 1998) over what the model makes of the best point, not over the
+best figure, which noise made larger than it is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from tritonforge.tuning.search_space import Point, SearchSpace
+
+__all__ = ["Observation", "Optimizer", "estimate_scores", "list_neighbours", "propose_point", "rank_changes",
+           "take_back"]  # fmt: skip
+
+Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """A point and its score, larger is better and above 0; 0 for a point that does not load or does not answer."""
+
+    point: Point
+    score: float
+
+
+#: Returns a point that is not in the history, None where all points were measured. It is a function of the space, the
+#: history and a seed, so that an interrupted search continues unchanged.
+Optimizer: TypeAlias = Callable[[SearchSpace, Sequence[Observation], int], Point | None]
+
+#: Trials before the model is used: the present point, and points that differ from it in many settings.
+_STARTING: Final = 6
+#: Points of a space that are all compared; of a larger space, neighbours of the best ones and random ones.
+_ENUMERATED: Final = 4096
+_RANDOM: Final = 2000
+_BEST: Final = 4
+
+#: Bounds of a rate: between the ends of a setting the correlation is exp(-rate).
+_RATES: Final = (0.03, 3.0)
+#: Bounds of the variance of noise, as a share of the variance of scores.
+_NOISES: Final = (1e-3, 1.0)
+#: Draws of rates and noise, and how many of them are kept, by their likelihood.
+_DRAWS: Final = 256
+_KEPT: Final = 16
+
+
+def propose_point(space: SearchSpace, history: Sequence[Observation], seed: int) -> Point | None:
+    """Return the point with the largest expected improvement."""
+    measured = {entry.point for entry in history}
+    first = space.canonicalize(space.current)
+    if first not in measured:
+        return first
+    generator = np.random.default_rng([seed, len(history)])
+    candidates = _list_candidates(space, history, generator)
+    if not candidates:
+        return None
+    if len(history) < _STARTING:
+        return _choose_distant(space, candidates, measured)
+    model = _ScoreModel.draw(space, history, generator)
+    best = model.predict(list(measured))[0].max(axis=1, keepdims=True)
+    improvement = _expect_improvement(*model.predict(candidates), best).mean(axis=0)
+    return candidates[int(np.argmax(improvement))]
+
+
+def estimate_scores(space: SearchSpace, history: Sequence[Observation], points: Sequence[Point]) -> list[float]:
+    """Return the scores of points as the model has them: less noisy than single measurements."""
+    model = _ScoreModel.draw(space, history, np.random.default_rng(len(history)))
+    return [float(score) for score in np.exp(model.predict(points)[0].mean(axis=0))]
+
+
+def rank_changes(space: SearchSpace, history: Sequence[Observation], point: Point) -> list[int]:
+    """Return the settings in which a point differs from the present one, the least important one first.
+
+    The importance is the score that the model predicts to be lost where the setting alone is taken back.
+    """
+    changed = [index for index, setting in enumerate(space.settings) if point[index] != setting.current]
+    if not changed:
+        return []
+    scores = estimate_scores(space, history, [take_back(space, point, [index]) for index in changed])
+    return [changed[place] for place in np.argsort(-np.array(scores), kind="stable")]
+
+
+def take_back(space: SearchSpace, point: Point, indices: Collection[int]) -> Point:
+    """Return a point with the present values of these settings."""
+    return space.canonicalize(
+        [setting.current if index in indices else point[index] for index, setting in enumerate(space.settings)]
+    )
+
+
+def list_neighbours(space: SearchSpace, point: Point) -> list[Point]:
+    """Return the points that differ in the value of one setting."""
+    return list(
+        dict.fromkeys(
+            space.canonicalize((*point[:index], value, *point[index + 1 :]))
+            for index, size in enumerate(space.sizes)
+            for value in range(size)
+            if value != point[index]
+        )
+    )
+
+
+def _list_candidates(space: SearchSpace, history: Sequence[Observation], generator: np.random.Generator) -> list[Point]:
+    """Return points that were not measured, in random order: of equally good ones none is preferred."""
+    if space.count_points() <= _ENUMERATED:
+        points = list(space.all_points)
+    else:
+        best = sorted(history, key=lambda entry: -entry.score)[:_BEST]
+        points = [point for entry in best for point in list_neighbours(space, entry.point)]
+        points += [
+            second for first in list_neighbours(space, best[0].point) for second in list_neighbours(space, first)
+        ]
+        drawn = np.stack([generator.integers(0, size, _RANDOM) for size in space.sizes], axis=1)
+        points += [space.canonicalize(row) for row in drawn.tolist()]
+    measured = {entry.point for entry in history}
+    distinct = [point for point in dict.fromkeys(points) if point not in measured]
+    return [distinct[place] for place in generator.permutation(len(distinct))]
+
+
+def _choose_distant(space: SearchSpace, candidates: Sequence[Point], measured: Collection[Point]) -> Point:
+    """Return the candidate that is farthest from all measured ones: a design that fills the space."""
+    distances = _measure_distances(space, candidates, list(measured)).sum(axis=0).min(axis=1)
+    return candidates[int(np.argmax(distances))]
+
+
+def _measure_distances(space: SearchSpace, first: Sequence[Point], second: Sequence[Point]) -> Array:
+    """Return how far apart the values of settings are, from 0 to 1 in their order; settings x first x second."""
+    sizes = np.array([max(size - 1, 1) for size in space.sizes], dtype=np.float64)
+    one, other = np.asarray(first) / sizes, np.asarray(second) / sizes
+    return np.asarray(np.abs(one.T[:, :, None] - other.T[:, None, :]))
+
+
+@dataclass(frozen=True, slots=True)
+class _ScoreModel:
+    """A Gaussian process on the logarithms of scores, as draws of its rates and noise.
+
+    Attributes:
+        space: of the points.
+        points: that were measured.
+        rates: of the settings; draws x settings.
+        lower: the factors of the covariances; draws x points x points.
+        means: of scores; draws.
+        residuals: of scores, divided by ``lower``; draws x points.
+        variances: of scores; draws.
+    """
+
+    space: SearchSpace
+    points: Sequence[Point]
+    rates: Array
+    lower: Array
+    means: Array
+    residuals: Array
+    variances: Array
+
+    @classmethod
+    def draw(cls, space: SearchSpace, history: Sequence[Observation], generator: np.random.Generator) -> _ScoreModel:
+        """Return the model of measurements.
+
+        Mean and variance of a draw are the most likely ones (Jones et al. 1998, equations 5 and 6).
+        """
+        points = [entry.point for entry in history]
+        targets = _take_logarithms([entry.score for entry in history])
+        rates = _draw_logarithmic(generator, *_RATES, (_DRAWS, len(space.settings)))
+        noises = _draw_logarithmic(generator, *_NOISES, (_DRAWS, 1, 1))
+        count = len(targets)
+        lower = np.linalg.cholesky(_correlate(space, points, points, rates) + noises * np.eye(count))
+        both = np.broadcast_to(np.stack([targets, np.ones(count)], axis=1), (_DRAWS, count, 2))
+        scaled, ones = np.moveaxis(np.linalg.solve(lower, both), 2, 0)
+        means = (scaled * ones).sum(axis=1) / (ones**2).sum(axis=1)
+        residuals = scaled - means[:, None] * ones
+        variances = np.maximum((residuals**2).mean(axis=1), 1e-12)
+        likelihoods = -0.5 * count * np.log(variances) - np.log(np.diagonal(lower, axis1=1, axis2=2)).sum(axis=1)
+        weights = np.exp(likelihoods - likelihoods.max())
+        kept = generator.choice(_DRAWS, _KEPT, p=weights / weights.sum())
+        return cls(space, points, rates[kept], lower[kept], means[kept], residuals[kept], variances[kept])
+
+    def predict(self, points: Sequence[Point]) -> tuple[Array, Array]:
+        """Return mean and standard deviation of the logarithms of scores; draws x points."""
+        explained = np.linalg.solve(self.lower, _correlate(self.space, self.points, points, self.rates))
+        means = self.means[:, None] + np.einsum("dn,dnp->dp", self.residuals, explained)
+        rest = np.maximum(1.0 - (explained**2).sum(axis=1), 1e-9)
+        return np.asarray(means), np.asarray(np.sqrt(self.variances[:, None] * rest))
+
+
+def _draw_logarithmic(generator: np.random.Generator, low: float, high: float, shape: tuple[int, ...]) -> Array:
+    """Return random numbers, uniform in their logarithm."""
+    return np.asarray(np.exp(generator.uniform(math.log(low), math.log(high), shape)))
+
+
+def _correlate(space: SearchSpace, first: Sequence[Point], second: Sequence[Point], rates: Array) -> Array:
+    """Return exponential correlations, as of values without jumps that are not smooth; draws x first x second."""
+    return np.asarray(np.exp(-np.tensordot(rates, _measure_distances(space, first, second), axes=1)))
+
+
+def _take_logarithms(scores: Sequence[float]) -> Array:
+    """Return logarithms of scores; a failed point is worse than the worst."""
+    least = min((score for score in scores if score > 0), default=1.0) / 2
+    return np.asarray(np.log(np.maximum(np.array(scores), least)))
+
+
+def _expect_improvement(mean: Array, deviation: Array, best: Array) -> Array:
+    """Return the expected improvement over the best logarithm."""
+    distance = (mean - best) / deviation
+    density = np.exp(-0.5 * distance**2) / math.sqrt(2 * math.pi)
+    probability = 0.5 * (1 + np.vectorize(math.erf)(distance / math.sqrt(2)))
+    return np.asarray(deviation * (distance * probability + density))
