@@ -103,7 +103,7 @@ class PageRunner:
             code, printed = 0, self._build_log
         elif entry.command.endswith(" &"):
             shown = [line for line in entry.shown.splitlines() if line != "..."]
-            ready = "" if " > " in entry.command else _READY if is_setup else "".join(shown[-1:])
+            ready = "" if " > " in entry.command else _READY if is_setup else re.split(r"\d", "".join(shown[-1:]))[0]
             code, printed = 0, self._shell.start(entry.command, last_line=ready)
         else:
             answer = "y" if "[y/N]: y\n" in entry.shown else ""
