@@ -31,8 +31,8 @@ PEERS_PIP := .venv/peers/bin/python -m pip install --quiet --disable-pip-version
 
 IN_PROCESS := not server and not framework and not process and not long
 FAST := $(IN_PROCESS) and not slow
-# More processes than cores: tests on servers wait for two thirds of their time.
-WORKERS ?= 6
+# More processes than cores: tests on servers wait for much of their time.
+WORKERS ?= 4
 PYTEST := $(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder
 
 demo: setup

@@ -114,11 +114,11 @@ WORKING_WITHOUT_CLIENT = (
     "algorithm show repos/detector",
 )
 LACKING_CLIENT = {
-    "infer http://127.0.0.1:1 README.md": "client",
-    "manifest check {tmp}/m.manifest": "client",
-    "deploy {tmp}/repository --plan": "aws",
-    "emulate --port 0": "emulator",
-    "serve {tmp}/repository": "local",
+    "infer http://127.0.0.1:1 README.md": ("numpy", "client"),
+    "manifest check {tmp}/m.manifest": ("numpy", "client"),
+    "deploy {tmp}/repository --plan": ("numpy", "aws"),
+    "emulate --port 0": ("numpy", "emulator"),
+    "serve {tmp}/repository": ("nvidia-pytriton", "local"),
 }
 
 pytestmark = pytest.mark.process
@@ -174,11 +174,12 @@ def test_a_command_without_tensors_works_without_numpy(folder: Path, line: str) 
 
 @pytest.mark.parametrize("line", LACKING_CLIENT)
 def test_a_command_with_tensors_names_the_extra_that_it_needs(folder: Path, line: str) -> None:
+    package, extra = LACKING_CLIENT[line]
     done = run(folder, line, site="bare")
     assert done.returncode == 2
     last = done.stderr.splitlines()[-1]
-    assert last.startswith("error: numpy is not installed; run: pip install ")
-    assert f"[{LACKING_CLIENT[line]}]" in last
+    assert last.startswith(f"error: {package} is not installed; run: pip install ")
+    assert f"[{extra}]" in last
 
 
 @pytest.mark.parametrize("line", LACKING)

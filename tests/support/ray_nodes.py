@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,15 +26,18 @@ def start_nodes(count: int, *, cpus: int = 1) -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
     shared = {"node_ip_address": LOOPBACK, "include_dashboard": False, "object_store_memory": 80 << 20}
+    folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # short: the paths of Ray's sockets have at most 107 bytes
     # A lost node is noticed in a second, instead of half a minute.
     quick = {"health_check_period_ms": 300, "health_check_failure_threshold": 3, "health_check_initial_delay_ms": 0}
-    cluster = Cluster(initialize_head=True, head_node_args={**shared, "num_cpus": 0, "_system_config": quick})
+    head = {**shared, "num_cpus": 0, "temp_dir": folder, "_system_config": quick}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
     try:
         cluster.worker_list = [cluster.add_node(num_cpus=cpus, wait=False, **shared) for _ in range(count)]
         cluster.wait_for_nodes()
         yield cluster
     finally:
         cluster.shutdown()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 #: A model that says a text backwards, after PAUSE seconds.
