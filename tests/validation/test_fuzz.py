@@ -31,7 +31,13 @@ TEXTS = some.one_of(
     some.text(max_size=200),
     some.lists(PIECES, max_size=60).map(" ".join),
     some.sampled_from(
-        [str(text) for fixture in FIXTURES.values() for text in fixture.bad.values() if isinstance(text, str)]
+        [
+            text
+            for fixture in FIXTURES.values()
+            for text in fixture.bad.values()
+            # E208 has a text of 3 MB, which its own test covers and Hypothesis does not print.
+            if isinstance(text, str) and len(text) < 50_000
+        ]
     ),
 )
 NAMES = some.sampled_from(
