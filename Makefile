@@ -41,9 +41,10 @@ demo: setup
 test: setup .venv/peers/installed
 	@$(PYTEST) -m "not long"
 
-# Also what repeats at full size, with a large model or many runs, what a smaller test in `make test` proves.
+# Also what repeats at full size, with a large model or many runs, what a smaller test in `make test` proves; Hypothesis
+# tries other examples in each run.
 test-all: setup .venv/peers/installed
-	@$(PYTEST)
+	@$(PYTEST) --hypothesis-profile=random
 
 # The inner loop: no server, no framework and no other program is started, and no test takes half a second.
 test-fast: setup

@@ -40,7 +40,17 @@ def start_nodes(count: int, *, cpus: int = 1) -> Iterator[Any]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-#: A model that says a text backwards, after PAUSE seconds.
+def find_working_node(cluster: Any, seen: Path) -> Any:
+    """Return the node of a model that has answered a request, by the files that models leave in ``seen``; else None."""
+    answered = {int(path.name) for path in seen.iterdir()}
+    for node in cluster.worker_list:
+        (raylet,) = node.all_processes["raylet"]
+        if answered & set(descendants(raylet.process.pid)):
+            return node
+    return None
+
+
+#: A model that says a text backwards, after PAUSE seconds, and leaves its process number in the folder SEEN.
 _CONFIG = """
 max_batch_size: 16
 input { name: "TEXT" data_type: TYPE_STRING dims: [ 1 ] }
@@ -54,6 +64,8 @@ import triton_python_backend_utils as pb_utils
 class TritonPythonModel:
     def execute(self, requests):
         answers = []
+        if "SEEN" in os.environ:
+            open(os.path.join(os.environ["SEEN"], str(os.getpid())), "w").close()
         for request in requests:
             texts = pb_utils.get_input_tensor_by_name(request, "TEXT").as_numpy().reshape(-1)
             time.sleep(float(os.environ.get("PAUSE", "0")))

@@ -18,7 +18,7 @@ from tests.support.checkout import run_tritonforge
 from tests.support.command import tritonforge
 from tests.support.folder_transforms import Folder
 from tests.support.killed_transforms import outputs, wait_for
-from tests.support.ray_nodes import list_listeners, start_nodes, write_repository
+from tests.support.ray_nodes import find_working_node, list_listeners, start_nodes, write_repository
 
 pytestmark = [pytest.mark.server, pytest.mark.process]
 
@@ -93,15 +93,19 @@ def test_outputs_on_one_two_and_three_nodes_are_those_of_one_machine(
 def test_a_killed_node_loses_nothing_and_repeats_no_finished_object(
     texts: Path, repository: Path, cluster: Any, expected: dict[str, bytes], tmp_path: Path
 ) -> None:
-    target, work = tmp_path / "out", tmp_path / "work"
-    pace = ["--env", "PAUSE=0.15", "--gather", "never", "--max-concurrent", "1", "--work", str(work)]
+    target, work, seen = tmp_path / "out", tmp_path / "work", tmp_path / "seen"
+    seen.mkdir()
+    pace = ["--env", "PAUSE=0.15", "--env", f"SEEN={seen}", "--gather", "never", "--max-concurrent", "1",
+            "--work", str(work)]  # fmt: skip
     process = start(texts, target, repository, "--address", cluster.address, *pace)
     assert wait_for(lambda: count_outputs(target) >= 12)
     finished = read_finished(work)
     before = {
         path: (path.stat().st_ino, path.stat().st_mtime_ns) for key in finished for path in [target / f"{key}.out"]
     }
-    cluster.remove_node(cluster.worker_list.pop(), allow_graceful=False)
+    node = find_working_node(cluster, seen)
+    cluster.worker_list.remove(node)
+    cluster.remove_node(node, allow_graceful=False)
     report, errors = finish(process)
     assert (report["state"], report["objects"], report["failed"]) == ("Completed", OBJECTS, 0), errors
     assert report["records"] == OBJECTS
