@@ -50,7 +50,7 @@ NOT_PURE = {
 }
 
 #: Public modules that import from the packages and belong to none.
-PUBLIC = ("tritonforge", "tritonforge.building", "tritonforge.testing")
+PUBLIC = ("tritonforge", "tritonforge.__main__", "tritonforge.building", "tritonforge.testing")
 
 IMPURE = {
     "boto3", "botocore", "ctypes", "http", "io", "keras", "kubernetes", "logging", "moto", "nvidia", "onnx",

@@ -83,6 +83,14 @@ def test_the_version_is_the_packages() -> None:
 
 
 @pytest.mark.process
+def test_the_module_is_the_command_line() -> None:
+    command = [sys.executable, "-m", "tritonforge", "explain", "E999"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "E999" in done.stderr
+
+
+@pytest.mark.process
 def test_a_reader_that_leaves_is_no_error() -> None:
     """`tritonforge --help | head -1` ends quietly."""
     program = Path(sys.executable).with_name("tritonforge")

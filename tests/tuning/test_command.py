@@ -1,11 +1,15 @@
 """`tritonforge tune` on a real server: a slow step gets a second instance, and the definition says so afterwards."""
 
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests.support.command import tritonforge
+from tests.support.killed_transforms import wait_for
 from tritonforge.inference.client import Client
 from tritonforge.inference.transports import InspectableTransport
 from tritonforge.serving.server import Server
@@ -79,6 +83,29 @@ def test_the_slow_step_gets_a_second_instance_which_is_written(tmp_path: Path, m
     assert "count: 2" in (tmp_path / "build" / "pair" / "slow" / "config.pbtxt").read_text()
     journal = (tmp_path / "build" / "pair.tune.jsonl").read_text().splitlines()
     assert len(journal) == 1 + len(report["trials"])
+
+
+@pytest.mark.server
+@pytest.mark.process
+@pytest.mark.long  # test_search.py continues a search; this one is stopped by a signal, on a real server
+def test_after_ctrl_c_the_same_command_continues(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_definition(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    journal = tmp_path / "build" / "pair.tune.jsonl"
+    program = [sys.executable, "-m", "tritonforge", "tune", "pair", *BUDGET]
+    process = subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert wait_for(lambda: journal.exists() and len(journal.read_text().splitlines()) >= 2)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    kept = journal.read_text()
+    trials = len(kept.splitlines()) - 1
+    assert errors.splitlines()[-1] == f"interrupted after {trials} trials; run the command again to continue"
+    result = tritonforge("tune", "pair", *BUDGET, "--json")
+    assert f"continuing after {trials} trials" in result.stderr, result.stderr
+    assert result.returncode == 0, result.stderr
+    assert journal.read_text().startswith(kept)
+    assert len(json.loads(result.stdout)["trials"]) >= trials
 
 
 @pytest.mark.server
