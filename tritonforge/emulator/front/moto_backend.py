@@ -8,6 +8,7 @@ answers one request at a time, and a process can run one emulator.
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import re
 import threading
@@ -57,18 +58,18 @@ class MotoBackend:
     def __init__(self) -> None:
         try:
             from moto.core import DEFAULT_ACCOUNT_ID
-            from moto.moto_server.werkzeug_app import create_backend_app
+
+            application = _create_application()
         except ImportError as error:
             raise MissingExtraError("moto", extra="emulator") from error
         if not _taken.acquire(blocking=False):
             raise LaunchError("an emulator already runs in this process: stop it, or start this one in its own process")
         self.account: str = DEFAULT_ACCOUNT_ID
         self.recorder: RequestRecorder | None = None
-        self._application = _create_application(create_backend_app)
+        self._application = application
         self._locks: dict[str, threading.RLock] = {}
         self._clients: dict[tuple[str, str], Any] = {}
         self._guard = threading.Lock()
-        self._session: Any = None
         self.clear()
 
     def clear(self) -> None:
@@ -139,13 +140,10 @@ class MotoBackend:
             return self._clients[service, region]
 
     def _create_client(self, service: str, region: str) -> Any:
-        import botocore.session
         from botocore.config import Config
 
-        if self._session is None:
-            self._session = botocore.session.Session(session_vars=dict.fromkeys(_IGNORED, (None, None, None, None)))
         once = Config(retries={"total_max_attempts": 1}, s3={"addressing_style": "path"})
-        made = self._session.create_client(
+        made = _create_session().create_client(
             service, region_name=region, endpoint_url="http://127.0.0.1", config=once, **_KEYS
         )
         made.meta.events.register("before-send", self._send)
@@ -182,24 +180,37 @@ class MotoBackend:
             yield
 
 
-def _create_application(create: Callable[[Any], Any]) -> Any:
-    """Create moto's WSGI application, changed to raise for an unknown service, where moto prints."""
+@functools.cache
+def _create_session() -> Any:
+    """Create the session of the emulators' own clients: a process reads the models of the services once."""
+    import botocore.session
+
+    return botocore.session.Session(session_vars=dict.fromkeys(_IGNORED, (None, None, None, None)))
+
+
+@functools.cache
+def _create_application() -> Any:
+    """Create moto's WSGI application, changed to raise for an unknown service, where moto prints.
+
+    It holds no state but the routes of its services, which take long to make: the emulators of a process share it.
+    """
     from moto.backends import list_of_moto_modules
     from moto.moto_server import werkzeug_app
-    from moto.moto_server.werkzeug_app import DomainDispatcherApplication
+    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
     werkzeug_app.RegexConverter = _accept_line_feeds(werkzeug_app.RegexConverter)
+    modules = frozenset(list_of_moto_modules())  # moto lists its folder anew for each request
 
     class Services(DomainDispatcherApplication):  # type: ignore[misc]  # moto is without types
         def get_backend_for_host(self, host: str | None) -> Any:
-            if host is None or host == "moto_api" or host in list_of_moto_modules():
-                return super().get_backend_for_host(host)
+            if host is None or host in modules:
+                return host
             for backend, pattern in self.backend_url_patterns:
                 if pattern.match(f"http://{host}"):
                     return backend
             raise NotImplementedError(f"moto has no service at {host}")
 
-    return Services(create)
+    return Services(create_backend_app)
 
 
 def _accept_line_feeds(converter: Any) -> Any:
