@@ -29,6 +29,7 @@ _SCRIPTS = Path(__file__).parents[1] / "sagemaker" / "peers"
 #: A folder with what shortens the SDKs' waits.
 _QUICK = _SCRIPTS / "quick"
 _SERVICE_MODELS = _SCRIPTS / "service_models.py"
+_SCHEMA_CHECKS = _SCRIPTS / "schema_checks.py"
 
 
 def own_variables() -> dict[str, str]:
@@ -61,7 +62,8 @@ class Peers:
     def _sdk_3(self) -> Forks:
         modules = ("sagemaker.core.resources", "sagemaker.train.model_trainer")
         variables = {**own_variables(), "PYTHONPATH": str(_QUICK)}
-        forks = Forks([PEERS / "python", "-W", "ignore"], *modules, _SERVICE_MODELS, environment=variables)
+        warm = (_SCHEMA_CHECKS, *modules, _SERVICE_MODELS)
+        forks = Forks([PEERS / "python", "-W", "ignore"], *warm, environment=variables)
         return self._running.enter_context(forks)
 
     @cached_property
@@ -104,7 +106,8 @@ def run_sdk_2(emulator: Emulator, *scripts: tuple[str, ...], folder: Path | None
     """
     variables = client_environment.merge_environment(own_variables(), emulator.proxy_environment)
     variables["PYTHONPATH"] = os.pathsep.join(map(str, (_QUICK, SDK_2)))
-    listed = [[str(_SCRIPTS / name), *arguments] for name, *arguments in scripts]
+    listed = [[str(_SCHEMA_CHECKS)], [str(_SERVICE_MODELS)]]
+    listed += [[str(_SCRIPTS / name), *arguments] for name, *arguments in scripts]
     done = subprocess.run(
         [PEERS / "python", "-W", "ignore", _SCRIPTS / "several.py", json.dumps(listed)],
         env=variables,

@@ -45,12 +45,20 @@ LONGEST_FIRST = (
     "repository/test_artifacts_make.py",
 )
 
-#: Files that share a server, which takes long to start, by its fixture: one process runs them, one after another.
+#: Files that share a server or AWS's SDKs, which take long to start, by the fixture: one process runs them, one after
+#: another.
 TOGETHER = {
     "digits_server": (
         "end_to_end/test_digits.py",
         "golden_tests/test_digits.py",
         "web_console/test_console_browser.py",
+    ),
+    "peers": (
+        "sagemaker/peers/test_sagemaker_sdk.py",
+        "sagemaker/peers/test_aws_cli.py",
+        "sagemaker/peers/test_sdk.py",
+        "sagemaker/training/test_seeds.py",
+        "sagemaker/transform/test_peers.py",
     ),
     "zoo": ("serving/test_backends.py", "serving/test_loaded_config.py"),
 }

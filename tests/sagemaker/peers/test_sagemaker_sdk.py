@@ -58,6 +58,7 @@ def sdk_2(emulator: Emulator, tmp_path_factory: pytest.TempPathFactory) -> tuple
         ("sdk2_steps.py", IMAGE, str(folder / "steps")),
         ("seed_manifest.py", IMAGE, emulator.role_arn, f"s3://{emulator.bucket}/labelled", str(folder / "manifest")),
         ("seed_jumpstart.py", str(folder / "jumpstart")),
+        ("sdk2_processing.py", IMAGE, str(folder / "processing")),
     )
     return folder, printed
 
@@ -99,6 +100,13 @@ def test_the_code_of_the_post_on_transfer_learning(sdk_2: tuple[Path, str]) -> N
         "training": f"s3://{CACHE}/training-datasets/PennFudanPed_COCO_format/",
         "model": f"s3://{CACHE}/model/pretrained.tar.gz",
     }
+
+
+def test_script_processor_of_sdk_2(sdk_2: tuple[Path, str]) -> None:
+    """It uploads a script of this machine, waits, and shows the job's log."""
+    report = read(sdk_2[0] / "processing", sdk_2[1])
+    assert report == {"status": "Completed", "message": "done", "outputs": ["upper.txt"], "content": "ONE TWO"}
+    assert "the script runs with --shout" in sdk_2[1]
 
 
 def test_sdk_3_trains_builds_deploys_and_registers(emulator: Emulator, peers: Peers, tmp_path: Path) -> None:

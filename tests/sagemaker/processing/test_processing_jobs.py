@@ -1,18 +1,16 @@
-"""Processing jobs on real programs in namespaces, and AWS's ScriptProcessor as their client."""
+"""Processing jobs on real programs in namespaces; AWS's ScriptProcessor is in peers/test_sagemaker_sdk.py."""
 
 from __future__ import annotations
 
 import json
 import time
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
 from tests.support.accounts import ENDED, Account, open_account
-from tests.support.peers import run_sdk_2
 from tritonforge.emulator.control import cloudwatch
 
 pytestmark = pytest.mark.process
@@ -101,7 +99,7 @@ def account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProcessingAcco
     (secret / "key").write_text("hidden")
     (folder / "process").write_text(PROGRAM.replace("SECRET", str(secret)))
     (folder / "process").chmod(0o755)
-    settings = {"proxy_port": 0, "images": {IMAGE: folder}, "limits": {"ml.m5.4xlarge": 1}}
+    settings = {"images": {IMAGE: folder}, "limits": {"ml.m5.4xlarge": 1}}
     with open_account(ProcessingAccount, speed=1000, **settings) as account:
         yield account
 
@@ -209,12 +207,3 @@ def test_quota_of_the_account(account: ProcessingAccount) -> None:
         account.sagemaker.create_processing_job(**account.request("quota-2", ProcessingResources=resources))
     account.sagemaker.stop_processing_job(ProcessingJobName="quota-1")
     assert account.wait("quota-1")["ProcessingJobStatus"] == "Stopped"
-
-
-def test_script_processor_of_sdk_2(account: ProcessingAccount, tmp_path: Path) -> None:
-    """AWS's own client uploads the script, waits, and shows the log."""
-    code, printed = run_sdk_2(account.emulator, ("sdk2_processing.py", IMAGE, str(tmp_path / "report")))
-    assert code == 0, printed[-6000:]
-    report = json.loads((tmp_path / "report").read_text())
-    assert report == {"status": "Completed", "message": "done", "outputs": ["upper.txt"], "content": "ONE TWO"}
-    assert "the script runs with --shout" in printed
