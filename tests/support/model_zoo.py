@@ -247,7 +247,7 @@ def make_sequences(repository: Path) -> None:
 
 def main() -> None:
     """Make the zoo."""
-    tf_memory.without_keras()  # it is not needed here, and takes a third of TensorFlow's start
+    tf_memory.import_tensorflow()
     repository = Path(sys.argv[1]) / "zoo"
     make_pictures(repository)
     make_savedmodels(repository)

@@ -50,10 +50,10 @@ def convert_from_arguments(arguments: Mapping[str, Any], on_progress: ProgressCa
     """Convert and compare in a child process; see `tritonforge.repository.child_process`."""
     job = ConversionJob.from_json(arguments)
     start = time.monotonic()
-    tf_memory.without_keras()
     try:
         import onnxruntime  # noqa: F401 - missing packages are reported before the long work
-        import tensorflow as tf  # noqa: F401
+
+        tf_memory.import_tensorflow()
     except ImportError as error:
         raise MissingExtraError(error.name or "tensorflow", extra="local") from error
     original = tensorflow_model.load_original(job)

@@ -247,8 +247,8 @@ def test_limits_of_batching_are_tensorflow_servings(batching: Rest) -> None:
     """A request above the size of a batch is refused; so is one for which the queue is full."""
     status, answer = sized(batching, 5)
     assert (status, answer["error"]) == (400, "Task size 5 is larger than maximum input batch size 4")
-    # Two batches are computed and six wait, each for 1.5 seconds: the queue is full for most of the others.
-    slow: Mapping[str, Any] = {"signature_name": "slow", "instances": [1.5] * 4}
+    # One batch after the other takes a quarter of a second, and six wait: the queue is full for most of the others.
+    slow: Mapping[str, Any] = {"signature_name": "slow", "instances": [0.25] * 4}
     ready = threading.Barrier(32, timeout=60)
 
     def ask(_: int) -> tuple[int, Any]:

@@ -55,9 +55,7 @@ def main() -> int:
     except LaunchError as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    tf_memory.without_keras()
-    import tensorflow as tf
-
+    tf = tf_memory.import_tensorflow()
     tf.config.threading.set_intra_op_parallelism_threads(arguments.tensorflow_intra_op_parallelism)
     tf.config.threading.set_inter_op_parallelism_threads(arguments.tensorflow_inter_op_parallelism)
     servables = [servable for model in models for servable in _load_versions(model, batching)]

@@ -37,8 +37,6 @@ from tritonforge.serving.backends.tensorflow import c_api
 
 __all__ = ["GRAPHDEF", "SAVEDMODEL", "Graph", "TritonPythonModel", "load_graph", "read_signature"]
 
-tf_memory.without_keras()
-
 
 class TritonPythonModel:
     """One SavedModel or GraphDef in a session."""
@@ -142,8 +140,7 @@ def load_graph(config: Configuration) -> Graph | c_api.FrozenGraph:
         frozen = _load_frozen_graph(config, place, intra_threads=intra_threads, inter_threads=inter_threads)
         if frozen is not None:
             return frozen
-    import tensorflow as tf
-
+    tf = tf_memory.import_tensorflow()
     options = tf.compat.v1.ConfigProto(
         intra_op_parallelism_threads=intra_threads,
         inter_op_parallelism_threads=inter_threads,
