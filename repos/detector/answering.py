@@ -38,7 +38,13 @@ class Detector:
             raise InputError(f"{self._folder} holds no detector; give it what training left in its model directory")
         self._labels = labels.read_text(encoding="utf-8").splitlines()
         self._server = Server(
-            self._folder, default_model=ENSEMBLE, sagemaker_port=None, http_port=0, grpc_port=None, metrics_port=None
+            self._folder,
+            models=[ENSEMBLE],  # not `detector_image_bytes`, the whole network a second time
+            default_model=ENSEMBLE,
+            sagemaker_port=None,
+            http_port=0,
+            grpc_port=None,
+            metrics_port=None,
         )
         self._client = Client(str(self._server.http_url), model=ENSEMBLE)
 
