@@ -19,6 +19,7 @@ from earlier import Earlier
 from network import boxes_of, losses, network, top_layers
 from samples import Samples, read, split
 
+from tritonforge import tf_memory
 from tritonforge.training.algorithm import Container, HyperparameterError, HyperParameterValues, InputError, Stopping
 from tritonforge.training.detection import Detections, Truth, compute_mean_average_precision, suppress
 
@@ -98,7 +99,7 @@ class Learner:
         *,
         job: Mapping[str, Any],
     ) -> None:
-        import keras
+        keras = tf_memory.import_keras()
         import tensorflow as tf
 
         tf.config.experimental.enable_op_determinism()

@@ -1,6 +1,7 @@
 """The detector's training: its parts, where its samples come from, what stops it, and what an earlier model gives."""
 
 import json
+import os
 import re
 import signal
 import sys
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 
 from tests.support import detector_programs as detection
-from tests.support.detector_programs import LEARNS, SMALL, Host, feed, lay_out, precisions, running, weights
+from tests.support.detector_programs import LEARNS, SMALL, Host, feed, lay_out, precisions, weights
 
 sys.path.insert(0, str(detection.ROOT / "tests/fixtures"))
 
@@ -25,15 +26,17 @@ pytestmark = pytest.mark.framework
 
 @pytest.fixture(scope="module")
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
-    """The process that all of these trainings share."""
-    with Host(tmp_path_factory.mktemp("host")) as started:
+    """The process that all of these trainings are forked from."""
+    with Host(tmp_path_factory.mktemp("host"), keras=True) as started:
         yield started
 
 
 @pytest.fixture(scope="module")
-def found(host: Host) -> dict[str, Any]:
+def found(host: Host, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The report of `learner_checks`."""
-    return dict(host.ask("checks"))
+    base = tmp_path_factory.mktemp("checks")
+    make_detections.make(base / "pictures", 12, classes=(4, 9))
+    return dict(json.loads(host.finish(host.start(base, "checks"), base)))
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +76,10 @@ def test_where_boxes_meet_the_smallest_has_the_location(found: dict[str, Any]) -
     """And where no boxes are, no location has one."""
     assert found["locations"]["smallest"] == [1]
     assert found["locations"]["none"] == 0
+
+
+def test_keras_is_loaded_without_scikit_learn(found: dict[str, Any]) -> None:
+    assert found["loaded"] == ["keras.layers"]
 
 
 def test_categories_become_places(found: dict[str, Any]) -> None:
@@ -161,14 +168,13 @@ def test_a_pipe_gives_the_weights_that_files_give_also_after_sigterm(
     for pause in (0.05, 0.1, 0.2):  # a busy machine may hear the signal between two epochs, which is not what is meant
         base = lay_out(tmp_path / f"stopped{pause}", SMALL, {}, pipes={"training": few})
         feed(base, piped)
-        with running("train", base) as process:
-            while not (base / "checkpoints/state.npz").exists():  # of the first epoch
-                assert process.poll() is None, (base / "train.err").read_text()[-2000:]
-                time.sleep(0.02)
-            time.sleep(pause)
-            process.send_signal(signal.SIGTERM)
-            printed, _ = process.communicate(timeout=110)
-        assert process.returncode == 0
+        program = host.start(base)
+        while not (base / "checkpoints/state.npz").exists():  # of the first epoch
+            assert host.is_running(program), (base / "train.err").read_text()[-2000:]
+            time.sleep(0.02)
+        time.sleep(pause)
+        os.kill(program, signal.SIGTERM)
+        printed = host.finish(program, base)
         if stopped := re.search(r"stopped in epoch \d+ after [1-9]\d* steps; the checkpoint is saved", printed):
             break
     assert stopped, printed

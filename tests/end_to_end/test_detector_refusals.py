@@ -40,7 +40,7 @@ def refused(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., 
     with Host(tmp_path_factory.mktemp("host")) as host:
 
         def sentence(base: Path, *, pipe: bytes | None = None) -> str:
-            host.train(base, pipe=pipe, fork=True, code=2)
+            host.train(base, pipe=pipe, code=2)
             return read_failure(base)
 
         yield sentence

@@ -85,14 +85,14 @@ def train_program(base: Path, *, code: int = 0) -> str:
 
 
 class Host:
-    """A process that trains again and again (`detector_host`), for what needs no process of its own."""
+    """A process that has imported what trainings import, and forks them (`detector_host`)."""
 
-    def __init__(self, folder: Path) -> None:
-        path = os.pathsep.join(map(str, (PROGRAM, ROOT / "tests/fixtures", ROOT / "tests/end_to_end", ROOT)))
+    def __init__(self, folder: Path, *, keras: bool = False) -> None:
+        path = os.pathsep.join(map(str, (PROGRAM, ROOT / "tests/end_to_end", ROOT)))
         self._log = folder / "host.err"
         with self._log.open("w") as log:
             self._process = subprocess.Popen(
-                [sys.executable, ROOT / "tests/end_to_end/detector_host.py"],
+                [sys.executable, ROOT / "tests/end_to_end/detector_host.py", *(["keras"] if keras else [])],
                 env={**os.environ, "PYTHONPATH": path, "TF_CPP_MIN_LOG_LEVEL": "2"},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -110,24 +110,34 @@ class Host:
             self._process.kill()
             self._process.wait()
 
-    def ask(self, kind: str, base: Path | None = None) -> Any:
+    def _ask(self, kind: str, value: str | int) -> Any:
         """The answer to an order."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps({kind: base and str(base)}) + "\n")
+        self._process.stdin.write(json.dumps({kind: value}) + "\n")
         self._process.stdin.flush()
         line = self._process.stdout.readline()
         assert line, self._log.read_text()[-3000:]
         return json.loads(line)
 
-    def train(self, base: Path, *, pipe: bytes | None = None, fork: bool = False, code: int = 0) -> str:
-        """Train as `train_program` does, in this process or in a fork of it."""
+    def start(self, base: Path, kind: str = "train") -> int:
+        """Start a training, or another program of the host; gives the process id."""
+        return int(self._ask(kind, str(base)))
+
+    def is_running(self, pid: int) -> bool:
+        """Whether it has not ended; not to be asked again, nor waited for, after a False."""
+        return self._ask("poll", pid) is None
+
+    def finish(self, pid: int, base: Path, *, code: int = 0) -> str:
+        """Wait for the end; gives what was printed."""
+        assert self._ask("wait", pid) == code, (base / "train.err").read_text()[-2000:]
+        return (base / "train.out").read_text()
+
+    def train(self, base: Path, *, pipe: bytes | None = None, code: int = 0) -> str:
+        """Train to the end, as `train_program` does."""
         if pipe is not None:
             feed(base, pipe)
-        ended, printed = self.ask("fork" if fork else "train", base)
-        channel_settings = base / "train.err" if fork else self._log
-        assert ended == code, channel_settings.read_text()[-2000:]
-        return str(printed)
+        return self.finish(self.start(base), base, code=code)
 
 
 def weights(base: Path) -> dict[str, Any]:
