@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.support.bottleneck_repositories import PLANTED, Planted, lengthen_sleeps
+from tests.support.throwaway_server import ThrowawayServer
 from tritonforge.inference.client import Client
 from tritonforge.profiling.load import ClosedLoop, OpenLoop, StopRule
 from tritonforge.profiling.load_generator import measure
@@ -33,7 +34,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     for case in CASES:
         case.write(folder)
     lengthen_sleeps(folder, 4)
-    with Server(folder, sagemaker_port=0, http_port=0, grpc_port=0, metrics_port=None, default_model=None) as started:
+    with ThrowawayServer(
+        folder, sagemaker_port=0, http_port=0, grpc_port=0, metrics_port=None, default_model=None
+    ) as started:
         yield started
 
 

@@ -13,6 +13,7 @@ from filelock import FileLock
 
 from tests.support.checkout import ROOT
 from tests.support.tensor_client import FREE, Asker
+from tests.support.throwaway_server import ThrowawayServer
 from tritonforge.serving.server import Server
 
 
@@ -31,7 +32,7 @@ def repositories(shared: Path) -> Path:
 @pytest.fixture(scope="session")
 def zoo(repositories: Path) -> Iterator[Server]:
     """A server with every model of the zoo; /invocations asks the ensemble."""
-    with Server(repositories / "zoo", **FREE) as server:
+    with ThrowawayServer(repositories / "zoo", **FREE) as server:
         yield server
 
 

@@ -18,6 +18,7 @@ import urllib3
 
 from tests.support.model_zoo import add, tensor
 from tests.support.tensor_client import FREE, Asker
+from tests.support.throwaway_server import ThrowawayServer
 from tritonforge.errors import LaunchError
 from tritonforge.serving.execution_environments import STUB, find_python_version, list_stubs
 from tritonforge.serving.repository_overlay import parse_config
@@ -108,7 +109,7 @@ def test_a_model_imports_what_only_its_environment_has(tmp_path: Path) -> None:
         (add(repository, name, refer(f"$$TRITON_MODEL_DIRECTORY/{file}")) / "model.py").write_text(MODEL)
     environment = make_own_environment(repository / "directory" / "env")
     pack(environment, repository / "archive" / "env.tar.gz")
-    with Server(repository, **{**FREE, "sagemaker_port": None}) as server:
+    with ThrowawayServer(repository, **{**FREE, "sagemaker_port": None}) as server:
         assert server.warnings == ()
         assert ask(server, "directory") == ["found", str(environment), VERSION]
         word, prefix, version = ask(server, "archive")
@@ -124,7 +125,7 @@ def test_an_environment_of_another_python_gets_its_stub(tmp_path: Path) -> None:
     (add(tmp_path, "other", refer("$$TRITON_MODEL_DIRECTORY/env.tar.gz")) / "model.py").write_text(MODEL)
     pack(make_environment(tmp_path / "env", **other), tmp_path / "other" / "env.tar.gz")
     shutil.rmtree(tmp_path / "env")
-    with Server(tmp_path, **{**FREE, "sagemaker_port": None}) as server:
+    with ThrowawayServer(tmp_path, **{**FREE, "sagemaker_port": None}) as server:
         assert ask(server, "other")[2] == other["version"]
         (warning,) = server.warnings
     assert f"model 'other': its environment has Python {other['version']}; the stub for it comes from" in warning

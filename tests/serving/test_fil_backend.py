@@ -14,6 +14,7 @@ import urllib3
 
 from tests.support.model_zoo import CPU, add, tensor
 from tests.support.tensor_client import FREE, Asker
+from tests.support.throwaway_server import ThrowawayServer
 from tritonforge.errors import ArtifactError, LaunchError
 from tritonforge.serving.backends.fil.model import read_settings
 from tritonforge.serving.server import Server
@@ -93,7 +94,10 @@ def ask(models: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Ite
     models["lightgbm"].save_model(light / "model.txt")
     forest = add(repository, "forest", build_config(3, **proba, model_type="treelite_checkpoint"))
     treelite.sklearn.import_model(models["forest"]).serialize(str(forest / "checkpoint.tl"))
-    with Server(repository, **{**FREE, "sagemaker_port": None}) as server, urllib3.PoolManager(maxsize=8) as pool:
+    with (
+        ThrowawayServer(repository, **{**FREE, "sagemaker_port": None}) as server,
+        urllib3.PoolManager(maxsize=8) as pool,
+    ):
         assert server.http_url is not None
         yield Asker(server.http_url, pool)
 

@@ -12,7 +12,7 @@ import urllib3
 from tests.support.rule_findings import codes
 from tests.support.rule_repositories import e, step
 from tests.support.tensor_client import FREE
-from tritonforge.serving.server import Server
+from tests.support.throwaway_server import ThrowawayServer
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
@@ -55,7 +55,7 @@ def ask(folder: Path, files: dict[str, str]) -> list[int]:
             return 0
 
     with (
-        Server(folder, **FREE) as server,
+        ThrowawayServer(folder, **FREE) as server,
         urllib3.PoolManager(timeout=4, retries=False, maxsize=6) as pool,
         ThreadPoolExecutor(6) as threads,
     ):

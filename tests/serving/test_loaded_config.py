@@ -10,8 +10,8 @@ import pytest
 from google.protobuf import json_format
 
 from tests.support.tensor_client import FREE, Asker
+from tests.support.throwaway_server import ThrowawayServer
 from tritonforge.serving.config_completion import FLAG, complete_configs
-from tritonforge.serving.server import Server
 from tritonforge.triton.schema import new_model_config
 from tritonforge.validation.loaded_config import build_loaded_configs, render_json
 from tritonforge.validation.model_views import build_context
@@ -48,7 +48,7 @@ def test_a_server_that_completes_nothing_has_the_same_configurations(
     """What the backends would add is written into the configurations (`config_completion`)."""
     tree = read_tree(repositories / "zoo")
     models = names or [name for name in tree.subdirectories() if complete_configs(tree, [name]) is not None]
-    with Server(repositories / "zoo", models=models, **FREE) as server:
+    with ThrowawayServer(repositories / "zoo", models=models, **FREE) as server:
         assert FLAG in Path(f"/proc/{server.pid}/cmdline").read_text().split("\0")
         for name in [row.name for row in server.models()]:
             config, other = (

@@ -14,6 +14,7 @@ import urllib3
 
 from tests.support.model_zoo import CPU, add, onnx_model, tensor
 from tests.support.tensor_client import FREE, Asker, samples
+from tests.support.throwaway_server import ThrowawayServer
 from tritonforge.errors import ArtifactError, LaunchError
 from tritonforge.serving.backends.openvino.model import read_properties
 from tritonforge.serving.server import Server
@@ -94,7 +95,7 @@ def ask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asker]:
     onnx = add(repository, "onnx", f'backend: "openvino" default_model_filename: "model.onnx" {io} {CPU}')
     content = onnx_model({"x": ("FLOAT", [2])}, {"y": ("FLOAT", [2])}, [("Neg", ["x"], ["y"])])
     (onnx / "model.onnx").write_bytes(content)
-    with Server(repository, **{**FREE, "sagemaker_port": None}) as server, urllib3.PoolManager() as pool:
+    with ThrowawayServer(repository, **{**FREE, "sagemaker_port": None}) as server, urllib3.PoolManager() as pool:
         assert server.http_url is not None
         yield Asker(server.http_url, pool)
 

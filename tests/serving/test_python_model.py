@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from tests.support.python_models import ACCUMULATE, IDENTITY, PHOTO, REPEAT, tensors, write_model
+from tests.support.throwaway_server import ThrowawayServer
 from tritonforge.errors import ArtifactError, EncodeError, ServerError
 from tritonforge.inference.client import Client
-from tritonforge.serving.server import Server
 from tritonforge.testing import python_model
 
 _PHOTO_INPUTS: dict[str, Any] = {"image": np.array([[1, 2, 3], [4, 5, 0]], np.uint8), "note": [["a"], ["b"]]}
@@ -34,7 +34,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def client(models: Path) -> Iterator[Client]:
     with (
-        Server(models, sagemaker_port=None, http_port=0, grpc_port=None, metrics_port=None) as server,
+        ThrowawayServer(models, sagemaker_port=None, http_port=0, grpc_port=None, metrics_port=None) as server,
         Client(str(server.http_url)) as client,
     ):
         yield client

@@ -16,6 +16,7 @@ import urllib3
 
 from tests.support.python_models import write_model
 from tests.support.tensor_client import FREE, Asker
+from tests.support.throwaway_server import ThrowawayServer
 from tritonforge.serving.server import Server
 
 pytestmark = pytest.mark.server
@@ -155,7 +156,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     )  # fmt: skip
     write_model(repository, "completed", "", COMPLETING % (0, 0))
     write_model(repository, "completed_batches", "", COMPLETING % (4, 1))
-    with Server(
+    with ThrowawayServer(
         repository, default_model="pair", models=sorted(path.name for path in repository.iterdir()), **FREE
     ) as running:
         yield running

@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.tensor_client import FREE
+from tests.support.throwaway_server import ThrowawayServer
 from tritonforge.errors import LaunchError
 from tritonforge.serving import server_process
 from tritonforge.serving.server import ModelStatus, Server
@@ -120,7 +121,7 @@ def zoo(repositories: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     repository = tmp_path_factory.mktemp("zoo")
     for name in ("pixels", "versions"):
         shutil.copytree(repositories / "zoo" / name, repository / name)
-    with Server(repository, default_model="versions", **FREE) as server:
+    with ThrowawayServer(repository, default_model="versions", **FREE) as server:
         yield server
 
 
@@ -204,7 +205,7 @@ def test_odd_paths_are_served(echo: Path, tmp_path: Path, monkeypatch: pytest.Mo
     odd = tmp_path / "it's $HOME here; (really) \u00e9:"
     shutil.copytree(echo, odd)
     monkeypatch.setattr(tempfile, "tempdir", str(odd))
-    with Server(odd, **FREE, default_model=sorted(path.name for path in odd.iterdir())[0]) as server:
+    with ThrowawayServer(odd, **FREE, default_model=sorted(path.name for path in odd.iterdir())[0]) as server:
         assert all(row.state == "READY" for row in server.models())
 
 
@@ -367,7 +368,7 @@ def test_a_killed_process_leaves_nothing_behind(echo: Path, victim: str) -> None
             parent.kill()
             parent.wait()
     if victim == "supervisor":  # the next server cleans up
-        with Server(echo, default_model="first", **FREE):
+        with ThrowawayServer(echo, default_model="first", **FREE):
             pass
     assert until(lambda: not Path(folder).exists())
     assert traces(parent.pid) == []
@@ -398,7 +399,7 @@ def test_a_multi_model_server_starts_empty_and_takes_models(tmp_path: Path) -> N
     add(tmp_path / "archive", "echo", code=code)
     (tmp_path / "empty").mkdir()
     ports = {"http_port": None, "grpc_port": None, "metrics_port": None, "sagemaker_port": 0}
-    with Server(tmp_path / "empty", multi_model=True, environment={"WHERE": "here"}, **ports) as server:
+    with ThrowawayServer(tmp_path / "empty", multi_model=True, environment={"WHERE": "here"}, **ports) as server:
         assert (server.models(), server.default_model) == ((), None)
         load = json.dumps({"model_name": "hash", "url": str(tmp_path / "archive")}).encode()
         urllib.request.urlopen(f"{server.sagemaker_url}/models", data=load).close()
