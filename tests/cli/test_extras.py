@@ -6,11 +6,14 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from tests.support.checkout import ROOT
+from tests.support.forked_scripts import Forks
 
 #: What is imported from the packages of the extras. A distribution that is missing here fails a test below.
 MODULES = {
@@ -138,14 +141,37 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(folder: Path, line: str, *, site: str = "site") -> subprocess.CompletedProcess[str]:
-    """Run a command without the packages of the extras."""
+@pytest.fixture(scope="module")
+def forks(folder: Path) -> Iterator[dict[str, Forks]]:
+    """Processes without the packages of the extras that have imported the command line, by their site."""
+    with ExitStack() as stack:
+        yield {
+            site: stack.enter_context(
+                Forks(
+                    [sys.executable],
+                    "tritonforge.cli.main",
+                    "tritonforge.triton.schema",
+                    *present,
+                    environment={**os.environ, "PYTHONPATH": str(folder / site)},
+                )
+            )
+            for site, present in (("site", ("numpy", "ml_dtypes")), ("bare", ()))
+        }
+
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def run(folder: Path, forks: dict[str, Forks]) -> Run:
+    """Runs a command without the packages of the extras."""
     program = Path(sys.executable).with_name("tritonforge")
-    arguments = line.format(tmp=folder).split()
-    environment = {**os.environ, "PYTHONPATH": str(folder / site)}
-    return subprocess.run(
-        [program, *arguments], capture_output=True, text=True, check=False, cwd=ROOT, env=environment, timeout=60
-    )
+
+    def run_line(line: str, *, site: str = "site") -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "PYTHONPATH": str(folder / site)}
+        return forks[site].run(program, *line.format(tmp=folder).split(), environment=environment, folder=ROOT)
+
+    return run_line
 
 
 def test_every_package_of_the_extras_is_blocked() -> None:
@@ -156,26 +182,26 @@ def test_every_package_of_the_extras_is_blocked() -> None:
 
 
 @pytest.mark.parametrize("line", WORKING)
-def test_a_command_that_needs_no_extra_works(folder: Path, line: str) -> None:
+def test_a_command_that_needs_no_extra_works(run: Run, line: str) -> None:
     code, text = WORKING[line]
-    done = run(folder, line)
+    done = run(line)
     assert done.returncode == code, done.stderr
     assert text in (done.stderr if code else done.stdout)
     assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("line", WORKING_WITHOUT_CLIENT)
-def test_a_command_without_tensors_works_without_numpy(folder: Path, line: str) -> None:
+def test_a_command_without_tensors_works_without_numpy(run: Run, line: str) -> None:
     code, text = WORKING[line]
-    done = run(folder, line, site="bare")
+    done = run(line, site="bare")
     assert done.returncode == code, done.stderr
     assert text in done.stdout
 
 
 @pytest.mark.parametrize("line", LACKING_CLIENT)
-def test_a_command_with_tensors_names_the_extra_that_it_needs(folder: Path, line: str) -> None:
+def test_a_command_with_tensors_names_the_extra_that_it_needs(run: Run, line: str) -> None:
     package, extra = LACKING_CLIENT[line]
-    done = run(folder, line, site="bare")
+    done = run(line, site="bare")
     assert done.returncode == 2
     last = done.stderr.splitlines()[-1]
     assert last.startswith(f"error: {package} is not installed; run: pip install ")
@@ -183,9 +209,9 @@ def test_a_command_with_tensors_names_the_extra_that_it_needs(folder: Path, line
 
 
 @pytest.mark.parametrize("line", LACKING)
-def test_a_command_that_needs_an_extra_names_it_in_one_line(folder: Path, line: str) -> None:
+def test_a_command_that_needs_an_extra_names_it_in_one_line(run: Run, line: str) -> None:
     package, extra = LACKING[line]
-    done = run(folder, line)
+    done = run(line)
     assert done.returncode == 2, done.stderr
     last = done.stderr.splitlines()[-1]
     assert last.startswith(f"error: {package} is not installed; run: pip install ")
