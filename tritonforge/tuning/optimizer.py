@@ -146,16 +146,16 @@ class _ScoreModel:
         space: of the points.
         points: that were measured.
         rates: of the settings; draws x settings.
-        lower: the factors of the covariances; draws x points x points.
+        inverses: of the lower factors of the covariances; draws x points x points.
         means: of scores; draws.
-        residuals: of scores, divided by ``lower``; draws x points.
+        residuals: of scores, multiplied by ``inverses``; draws x points.
         variances: of scores; draws.
     """
 
     space: SearchSpace
     points: Sequence[Point]
     rates: Array
-    lower: Array
+    inverses: Array
     means: Array
     residuals: Array
     variances: Array
@@ -172,22 +172,34 @@ class _ScoreModel:
         noises = _draw_logarithmic(generator, *_NOISES, (_DRAWS, 1, 1))
         count = len(targets)
         lower = np.linalg.cholesky(_correlate(space, points, points, rates) + noises * np.eye(count))
-        both = np.broadcast_to(np.stack([targets, np.ones(count)], axis=1), (_DRAWS, count, 2))
-        scaled, ones = np.moveaxis(np.linalg.solve(lower, both), 2, 0)
+        scaled, ones = np.moveaxis(_solve_lower(lower, np.stack([targets, np.ones(count)], axis=1)), 2, 0)
         means = (scaled * ones).sum(axis=1) / (ones**2).sum(axis=1)
         residuals = scaled - means[:, None] * ones
         variances = np.maximum((residuals**2).mean(axis=1), 1e-12)
         likelihoods = -0.5 * count * np.log(variances) - np.log(np.diagonal(lower, axis1=1, axis2=2)).sum(axis=1)
         weights = np.exp(likelihoods - likelihoods.max())
         kept = generator.choice(_DRAWS, _KEPT, p=weights / weights.sum())
-        return cls(space, points, rates[kept], lower[kept], means[kept], residuals[kept], variances[kept])
+        inverses = _solve_lower(lower[kept], np.eye(count))
+        return cls(space, points, rates[kept], inverses, means[kept], residuals[kept], variances[kept])
 
     def predict(self, points: Sequence[Point]) -> tuple[Array, Array]:
         """Return mean and standard deviation of the logarithms of scores; draws x points."""
-        explained = np.linalg.solve(self.lower, _correlate(self.space, self.points, points, self.rates))
+        explained = self.inverses @ _correlate(self.space, self.points, points, self.rates)
         means = self.means[:, None] + np.einsum("dn,dnp->dp", self.residuals, explained)
         rest = np.maximum(1.0 - (explained**2).sum(axis=1), 1e-9)
         return np.asarray(means), np.asarray(np.sqrt(self.variances[:, None] * rest))
+
+
+def _solve_lower(lower: Array, right: Array) -> Array:
+    """Return the solutions of many small lower triangular systems with the same right-hand sides.
+
+    All systems take a step at once: LAPACK takes them one by one, and its threads wait for each other at each.
+    """
+    solution = np.empty((*lower.shape[:2], right.shape[1]))
+    for row in range(len(right)):
+        known = lower[:, row : row + 1, :row] @ solution[:, :row]
+        solution[:, row] = (right[row] - known[:, 0]) / lower[:, row, row, None]
+    return solution
 
 
 def _draw_logarithmic(generator: np.random.Generator, low: float, high: float, shape: tuple[int, ...]) -> Array:
