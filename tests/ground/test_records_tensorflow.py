@@ -34,6 +34,18 @@ def read_by_tensorflow(path: Path, compression: str = "") -> tuple[list[bytes], 
     return found, None
 
 
+def iterate_by_tensorflow(path: Path) -> tuple[list[bytes], str | None]:
+    """The same by the iterator over one file, which needs no graph for each: a tenth of the time."""
+    import tensorflow as tf
+
+    found: list[bytes] = []
+    try:
+        found.extend(tf.compat.v1.io.tf_record_iterator(str(path)))
+    except tf.errors.DataLossError as error:
+        return found, str(error)
+    return found, None
+
+
 def read_by_us(data: bytes, chunk: int = 2**20) -> tuple[list[bytes], str | None]:
     """The records that we read, in the same form."""
     records, error = drain(split((data[at : at + chunk] for at in range(0, len(data), chunk)), "TFRecord"))
@@ -87,7 +99,7 @@ def test_damaged_files_get_the_same_verdict(tmp_path: Path) -> None:
                 data += bytes(RANDOM.randrange(1, 40))
         path.write_bytes(data)
         ours, our_error = read_by_us(bytes(data))
-        theirs, their_error = read_by_tensorflow(path)
+        theirs, their_error = iterate_by_tensorflow(path)
         assert ours == theirs, (data, our_error, their_error)
         if our_error is None or "with its header" not in our_error:
             assert (our_error is None) == (their_error is None), (data, our_error, their_error)
@@ -102,7 +114,7 @@ def test_a_cut_off_header_is_an_error_here_alone(tmp_path: Path) -> None:
     for left in range(len(record)):
         path.write_bytes(record + record[:left])
         ours, our_error = read_by_us(path.read_bytes())
-        theirs, their_error = read_by_tensorflow(path)
+        theirs, their_error = iterate_by_tensorflow(path)
         assert ours == theirs == [b"hello"]
         assert (our_error is None) == (left == 0)
         assert (their_error is None) == (left < 12)
