@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, settings
 
 from tests.support import markers, schedule
 from tests.support.checkout import build_once
+from tests.support.framework_children import FrameworkProcess
 from tritonforge.serving.server import Server
 
 # No test is timed, and no machine is too slow for one. Every run tries the same examples, so that it ends as the one
@@ -100,6 +101,14 @@ def digits_server(digits: Path) -> Iterator[Server]:
     """A real tritonserver that runs `repos/digits`."""
     with Server(digits, sagemaker_port=0, http_port=0, grpc_port=0, metrics_port=None) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def framework_processes() -> Iterator[tuple[FrameworkProcess, FrameworkProcess]]:
+    """Two processes that fork those in which models are made and converted."""
+    imports = "import keras, onnxruntime, tensorflow, tf2onnx"
+    with FrameworkProcess(imports) as first, FrameworkProcess(imports) as second:
+        yield first, second
 
 
 @pytest.fixture(scope="session")

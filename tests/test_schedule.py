@@ -2,6 +2,8 @@
 
 import re
 
+import pytest
+
 from tests.support.checkout import ROOT
 from tests.support.schedule import APART, LONGEST_FIRST, TOGETHER, find_scope
 
@@ -20,11 +22,10 @@ def test_tests_of_a_group_have_one_process_and_tests_apart_have_several() -> Non
     assert find_scope("tests/test_layers.py::test_a") == find_scope("tests/test_layers.py::test_b") != ""
 
 
-def test_all_files_that_use_the_server_of_digits_are_in_its_group() -> None:
-    """One outside of it would start the server, with two processes of TensorFlow, once more."""
-    users = {
-        path.relative_to(TESTS).as_posix()
-        for path in TESTS.rglob("test_*.py")
-        if re.search(r"\bdigits_server\b(?=[:,)])", path.read_text())
-    }
-    assert users == {*TOGETHER["digits_server"]}
+@pytest.mark.parametrize("fixture", ["digits_server", "framework_processes"])
+def test_all_files_that_use_a_fixture_with_tensorflow_are_in_its_group(fixture: str) -> None:
+    """One outside of it would start two processes of TensorFlow once more."""
+    texts = {path.relative_to(TESTS).as_posix(): path.read_text() for path in TESTS.rglob("test_*.py")}
+    users = {file for file, text in texts.items() if re.search(rf"\b{fixture}\b(?=[:,)])", text)}
+    assert users <= {*TOGETHER[fixture]}
+    assert [file for file in {*TOGETHER[fixture]} - users if "import tensorflow" not in texts[file]] == []

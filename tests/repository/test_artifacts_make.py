@@ -168,17 +168,10 @@ def definitions(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return found[0], found[1]
 
 
-@pytest.fixture(scope="module")
-def processes() -> Iterator[tuple[FrameworkProcess, FrameworkProcess]]:
-    """Two processes that fork those in which models are made."""
-    with FrameworkProcess("import keras, tensorflow") as first, FrameworkProcess("import keras, tensorflow") as second:
-        yield first, second
-
-
 @pytest.fixture
-def forked(processes: tuple[FrameworkProcess, FrameworkProcess]) -> Iterator[None]:
+def forked(framework_processes: tuple[FrameworkProcess, FrameworkProcess]) -> Iterator[None]:
     """Models are made in forks of one process."""
-    with processes[0].forks():
+    with framework_processes[0].forks():
         yield
 
 
@@ -217,7 +210,7 @@ def tree(folder: Path) -> dict[str, str]:
 
 
 def made_twice(
-    processes: tuple[FrameworkProcess, FrameworkProcess],
+    framework_processes: tuple[FrameworkProcess, FrameworkProcess],
     definitions: tuple[Path, Path],
     name: str,
     tmp_path: Path,
@@ -226,7 +219,9 @@ def made_twice(
     """A model made from both folders, by forks of two processes, into two folders: equal. Gives the second one."""
     on_progress = silent if notes is None else collect_notes(notes)
     trees, signatures = [], []
-    for process, definition, folder in zip(processes, definitions, ("first", "second/one/below"), strict=True):
+    for process, definition, folder in zip(
+        framework_processes, definitions, ("first", "second/one/below"), strict=True
+    ):
         destination = tmp_path / folder / "1"
         with process.forks():
             signatures.append(build_in_child(definition, name, destination, on_progress))
@@ -239,13 +234,13 @@ def made_twice(
 
 @pytest.mark.framework
 def test_a_graphdef_is_the_same_twice_and_has_the_stated_names(
-    processes: tuple[FrameworkProcess, FrameworkProcess], definitions: tuple[Path, Path], tmp_path: Path
+    framework_processes: tuple[FrameworkProcess, FrameworkProcess], definitions: tuple[Path, Path], tmp_path: Path
 ) -> None:
     """Input and output nodes are called as stated; two builds are byte-equal; random weights are reported."""
     import tensorflow as tf
 
     notes: list[str] = []
-    folder, signature = made_twice(processes, definitions, "frozen", tmp_path, notes)
+    folder, signature = made_twice(framework_processes, definitions, "frozen", tmp_path, notes)
     assert signature.inputs == (TensorSpec("image", "TYPE_FP32", (-1, 8, 8, 3)),)
     assert signature.outputs == (TensorSpec("a/b/Softmax", "TYPE_FP32", (-1, 5)),)
     assert notes == ["frozen: seeded random weights, never trained: its labels mean nothing"] * 2
@@ -260,12 +255,12 @@ def test_a_graphdef_is_the_same_twice_and_has_the_stated_names(
 
 @pytest.mark.framework
 def test_a_saved_model_is_the_same_twice_and_loads(
-    processes: tuple[FrameworkProcess, FrameworkProcess], definitions: tuple[Path, Path], tmp_path: Path
+    framework_processes: tuple[FrameworkProcess, FrameworkProcess], definitions: tuple[Path, Path], tmp_path: Path
 ) -> None:
     """All files are byte-equal, fingerprint.pb too, and TensorFlow loads them and answers."""
     import tensorflow as tf
 
-    folder, signature = made_twice(processes, definitions, "saved", tmp_path)
+    folder, signature = made_twice(framework_processes, definitions, "saved", tmp_path)
     assert signature.outputs == (TensorSpec("p", "TYPE_FP32", (-1, 5)),)
     assert {"saved_model.pb", "fingerprint.pb", "variables/variables.index"} <= set(tree(folder / "model.savedmodel"))
     assert str(definitions[1].parent).encode() not in (folder / "model.savedmodel" / "saved_model.pb").read_bytes()
@@ -291,10 +286,10 @@ def test_a_module_with_a_table_keeps_it(definitions: tuple[Path, Path], tmp_path
 
 @pytest.mark.framework
 def test_a_pipeline_is_the_same_twice_and_holds_no_path(
-    processes: tuple[FrameworkProcess, FrameworkProcess], definitions: tuple[Path, Path], tmp_path: Path
+    framework_processes: tuple[FrameworkProcess, FrameworkProcess], definitions: tuple[Path, Path], tmp_path: Path
 ) -> None:
     """For the GPU as it is written; declared types and ranks of outputs are in the file."""
-    folder, signature = made_twice(processes, definitions, "for_gpu", tmp_path)
+    folder, signature = made_twice(framework_processes, definitions, "for_gpu", tmp_path)
     data = (folder / "model.dali").read_bytes()
     assert dali_pipeline.needs_gpu(data)
     assert b"definition.py" not in data

@@ -5,8 +5,6 @@ from __future__ import annotations
 import copy
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +12,7 @@ import numpy as np
 import pytest
 
 from tests.support.framework_children import FrameworkProcess
+from tests.support.tensorflow_models import write_convertible, write_refused
 from tritonforge.errors import ArtifactError, DefinitionError, ValidationError
 from tritonforge.inference.client import Client
 from tritonforge.model_files.introspection import introspect
@@ -45,20 +44,18 @@ class Recorder:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def forked() -> Iterator[None]:
+def forked(framework_processes: tuple[FrameworkProcess, FrameworkProcess]) -> Iterator[None]:
     """Conversions run in forks of one process; end_to_end/test_digits.py runs one in a process of its own."""
-    imports = "from tritonforge import tf_memory; tf_memory.without_keras(); import onnxruntime, tensorflow, tf2onnx"
-    with FrameworkProcess(imports) as process, process.forks():
+    with framework_processes[0].forks():
         yield
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder with the repositories that `make_tensorflow_models` makes."""
+    """The folder with the repositories of TensorFlow models."""
     folder = tmp_path_factory.mktemp("tensorflow")
-    script = Path(__file__).with_name("make_tensorflow_models.py")
-    done = subprocess.run([sys.executable, script, folder], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    write_convertible(folder / "zoo")
+    write_refused(folder / "refused")
     return folder
 
 

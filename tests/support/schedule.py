@@ -16,6 +16,7 @@ LONGEST_FIRST = (
     "end_to_end/test_digits.py",
     "end_to_end/test_documents.py",
     "profiling/test_bottlenecks.py",
+    "repository/test_conversion.py",
     "end_to_end/test_detector_learner.py",
     "sagemaker/transform/test_seed.py",
     "serving/test_backends.py",
@@ -25,9 +26,7 @@ LONGEST_FIRST = (
     "sagemaker/endpoints/test_interruption.py",
     "serving/test_server.py",
     "validation/test_differential.py",
-    "transform/test_digits.py",
     "golden_tests/test_suite.py",
-    "repository/test_conversion.py",
     "cli/test_serve_and_infer.py",
     "sagemaker/endpoints/test_deploy_command.py",
     "sagemaker/peers/test_seed_and_notebook.py",
@@ -39,14 +38,12 @@ LONGEST_FIRST = (
     "serving/test_shared_memory.py",
     "serving/test_openvino_backend.py",
     "transform/test_interruption.py",
-    "repository/test_artifacts_repos.py",
     "end_to_end/test_resnet50_tfs.py",
     "transform/test_command.py",
-    "repository/test_artifacts_make.py",
 )
 
-#: Files that share a server or AWS's SDKs, which take long to start, by the fixture: one process runs them, one after
-#: another.
+#: Files that share what takes long to start, by its fixture: one process runs them, one after another. A server; AWS's
+#: SDKs; the processes that models are made and converted in, and TensorFlow, which these tests themselves import.
 TOGETHER = {
     "digits_server": (
         "end_to_end/test_digits.py",
@@ -59,6 +56,15 @@ TOGETHER = {
         "sagemaker/peers/test_sdk.py",
         "sagemaker/training/test_seeds.py",
         "sagemaker/transform/test_peers.py",
+    ),
+    "framework_processes": (
+        "repository/test_conversion.py",
+        "repository/test_artifacts_make.py",
+        "repository/test_artifacts_repos.py",
+        "repository/test_artifacts_introspect.py",
+        "repository/test_artifacts_tensorflow.py",
+        "ground/test_records_tensorflow.py",
+        "transform/test_digits.py",
     ),
     "zoo": ("serving/test_backends.py", "serving/test_loaded_config.py"),
 }

@@ -23,6 +23,7 @@ import pytest
 from tests.support.checkout import ROOT
 from tests.support.command import tritonforge
 from tests.support.folder_transforms import Folder
+from tests.support.framework_children import FrameworkProcess
 from tests.support.picture_models import DIGITS, with_one_process, write_repository
 from tritonforge.inference.client import Client
 from tritonforge.inference.wire import decode_response, find_header_length
@@ -52,7 +53,11 @@ make_pictures = _pictures()
 
 
 @pytest.fixture(scope="module")
-def examples(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def examples(
+    digits: Path,
+    framework_processes: tuple[FrameworkProcess, FrameworkProcess],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
     """The built repository of `repos/digits_examples`, with the network of `repos/digits`, in one process."""
     folder = tmp_path_factory.mktemp("definition")
     for name in ("network.py", "example.py"):
@@ -64,7 +69,8 @@ def examples(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     definition = definition.replace(trained, 'artifact=File(path="model.graphdef")')
     (folder / "definition.py").write_text(definition)
     repository = tmp_path_factory.mktemp("built") / "digits_examples"
-    done = tritonforge("build", str(folder / "definition.py"), "-o", str(repository))
+    with framework_processes[0].forks():
+        done = tritonforge("build", str(folder / "definition.py"), "-o", str(repository))
     assert done.returncode == 0, done.stderr
     return with_one_process(repository, repository.with_name("one_process"), "classify")
 

@@ -1,21 +1,14 @@
-"""Makes TensorFlow repositories for the tests of conversion: run as a program, so that pytest loads no TensorFlow.
-
-``python make_tensorflow_models.py FOLDER`` fills ``FOLDER/zoo`` with models that ONNX can hold, beside some of other
-backends, and ``FOLDER/refused`` with models that it cannot.
-"""
+"""TensorFlow repositories for the tests of conversion: of models that ONNX can hold, and of models that it cannot."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tritonforge import tf_memory
-
-tf_memory.without_keras()
-
-import tensorflow as tf  # noqa: E402 - Keras is not needed here, and takes a third of the start
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 SOFTMAX = "InceptionV3/Predictions/Softmax"
 
@@ -28,6 +21,8 @@ def put(path: Path, content: str | bytes) -> None:
 
 def graph(seed: int) -> bytes:
     """A convolution with padding and strides in NHWC, and a node's name with slashes for its output."""
+    import tensorflow as tf
+
     random = np.random.default_rng(seed)
     made = tf.Graph()
     with made.as_default():
@@ -41,15 +36,19 @@ def graph(seed: int) -> bytes:
     return made.as_graph_def().SerializeToString()
 
 
-def saved(folder: Path, function: object, specs: list[tf.TensorSpec]) -> None:
+def save_model(folder: Path, function: object, specs: list[tf.TensorSpec]) -> None:
     """A SavedModel of one function."""
+    import tensorflow as tf
+
     module = tf.Module()
     module.serve = tf.function(function, input_signature=specs, autograph=False)
     tf.saved_model.save(module, str(folder), signatures=module.serve)
 
 
-def zoo(folder: Path) -> None:
-    """What ONNX can hold."""
+def write_convertible(folder: Path) -> None:
+    """Write a repository of models that ONNX can hold, beside some of other backends."""
+    import tensorflow as tf
+
     put(
         folder / "named/config.pbtxt",
         f"""
@@ -94,12 +93,12 @@ def zoo(folder: Path) -> None:
         instance_group { count: 1 kind: KIND_CPU }
         """,
     )
-    saved(
+    save_model(
         folder / "saved/1/model.savedmodel",
         classify,
         [tf.TensorSpec([None, 16, 16, 3], tf.float32, "pixels"), tf.TensorSpec([None, 1], tf.int32, "unused")],
     )
-    saved(
+    save_model(
         folder / "unconfigured/1/model.savedmodel",
         lambda numbers: {"double": 2 * numbers},
         [tf.TensorSpec([None, 4], tf.float32, "numbers")],
@@ -149,8 +148,9 @@ def others(folder: Path) -> None:
     (folder / "whole/1").mkdir()
 
 
-def refused(folder: Path) -> None:
-    """What ONNX cannot hold: a decoder of images, a regular expression, and an answer that is another one each time."""
+def write_refused(folder: Path) -> None:
+    """Write what ONNX cannot hold: a decoder of images, a regular expression, and an answer that differs each time."""
+    import tensorflow as tf
 
     def decode(image: tf.Tensor) -> dict[str, tf.Tensor]:
         pixels = tf.map_fn(
@@ -166,7 +166,7 @@ def refused(folder: Path) -> None:
         'input { name: "image" data_type: TYPE_STRING dims: [ 1 ] reshape { } } '
         'output { name: "mean" data_type: TYPE_FP32 dims: [ 1 ] reshape { } }',
     )
-    saved(folder / "images/1/model.savedmodel", decode, [tf.TensorSpec([None], tf.string, "image")])
+    save_model(folder / "images/1/model.savedmodel", decode, [tf.TensorSpec([None], tf.string, "image")])
     dice = tf.Graph()
     with dice.as_default():
         given = tf.compat.v1.placeholder(tf.float32, [None, 3], name="x")
@@ -186,8 +186,3 @@ def refused(folder: Path) -> None:
         'output { name: "other" data_type: TYPE_STRING dims: [ -1 ] }',
     )
     put(folder / "letters/1/model.graphdef", letters.as_graph_def().SerializeToString())
-
-
-if __name__ == "__main__":
-    zoo(Path(sys.argv[1]) / "zoo")
-    refused(Path(sys.argv[1]) / "refused")
