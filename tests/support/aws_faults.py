@@ -90,5 +90,5 @@ def shorten_retries() -> Iterator[None]:
 
 
 def fresh(session: Session) -> Session:
-    """A session of its own, whose quota of retries no other test has used up."""
+    """A session of its own, without clients, whose quota of retries no other test has used up."""
     return Session(endpoint_url=session.endpoint_url, region_name=session.region)

@@ -135,7 +135,11 @@ class RecordedProgress:
 
 
 def writes(session: Session) -> list[str]:
-    """The calls that a session will have made that are none of reading, filled as they are made."""
+    """The calls that a session will have made that are none of reading, filled as they are made.
+
+    Clients that it has already are not heard.
+    """
+    assert not session._clients
     made: list[str] = []
 
     def send(request: Any, event_name: str, **_: Any) -> None:

@@ -45,9 +45,9 @@ def _impatient() -> Iterator[None]:
         yield
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def session(emulator: Emulator) -> Iterator[Session]:
-    """A session of the emulated account."""
+    """A session of the emulated account, one for a file's tests: its clients take longer to make than most tests."""
     with Session(endpoint_url=emulator.url, region_name=emulator.region) as found:
         yield found
 

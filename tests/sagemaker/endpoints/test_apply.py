@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.aws_faults import fresh
 from tests.support.deployments import (
     RecordedProgress,
     deploy,
@@ -51,7 +52,7 @@ def test_create_then_nothing_then_destroy(session: Session, wanted: Deployment, 
     assert status(session, name) == ("InService", made.config)
     assert any(begun.startswith("upload archive") for begun in received.begun)
     assert received.bytes[-1][0] == received.bytes[-1][1]
-    with Session(endpoint_url=session.endpoint_url, region_name=session.region) as other:
+    with fresh(session) as other:
         calls = writes(other)
         assert deploy(other, wanted, repository).steps == ()
         assert calls == []
@@ -61,15 +62,16 @@ def test_create_then_nothing_then_destroy(session: Session, wanted: Deployment, 
 
 def test_a_plan_calls_nothing_that_writes(session: Session, wanted: Deployment, repository: Path, name: str) -> None:
     """Held by a hook on every request that botocore sends, for an empty account and for a changed repository."""
-    calls = writes(session)
-    assert deploy(session, wanted, repository, only_plan=True).steps
-    assert calls == []
-    assert not any(everything(session, name).values())
-    deploy(session, wanted, repository)
-    assert "CreateEndpoint" in calls
-    calls.clear()
-    assert deploy(session, wanted.with_settings(instance_type="ml.c5.large"), repository, only_plan=True).steps
-    assert calls == []
+    with fresh(session) as other:
+        calls = writes(other)
+        assert deploy(other, wanted, repository, only_plan=True).steps
+        assert calls == []
+        assert not any(everything(session, name).values())
+        deploy(other, wanted, repository)
+        assert "CreateEndpoint" in calls
+        calls.clear()
+        assert deploy(other, wanted.with_settings(instance_type="ml.c5.large"), repository, only_plan=True).steps
+        assert calls == []
 
 
 def test_a_changed_repository_takes_over(session: Session, wanted: Deployment, tmp_path: Path, name: str) -> None:
@@ -264,10 +266,11 @@ def test_a_repository_that_would_not_run_is_not_sent(
     repository = make_repository(tmp_path / "old")
     config = repository / "echo" / "config.pbtxt"
     config.write_text(config.read_text().replace('backend: "python"', 'platform: "tensorflow_graphdef"'))
-    calls = writes(session)
-    with pytest.raises(ValidationError, match="E601"):
-        deploy(session, replace(wanted, image="26.05"), repository)
-    assert calls == []
+    with fresh(session) as other:
+        calls = writes(other)
+        with pytest.raises(ValidationError, match="E601"):
+            deploy(other, replace(wanted, image="26.05"), repository)
+        assert calls == []
 
 
 def test_a_repository_that_changes_under_the_plan_is_noticed(

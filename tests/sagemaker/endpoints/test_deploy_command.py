@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -19,18 +17,6 @@ from tritonforge.sagemaker.client import Session
 from tritonforge.sagemaker.package import write_package
 
 pytestmark = pytest.mark.process
-
-ROOT = Path(__file__).parents[3]
-
-#: A model that tritonserver loads without a framework.
-ECHO = """
-import triton_python_backend_utils as pb_utils
-class TritonPythonModel:
-    def execute(self, requests):
-        return [
-            pb_utils.InferenceResponse([pb_utils.Tensor("OUT", request.inputs()[0].as_numpy())]) for request in requests
-        ]
-"""
 
 
 @pytest.fixture
@@ -217,48 +203,3 @@ def test_nothing_that_is_secret_is_printed(repository: Path, flags: list[str], m
         message = done.stdout + done.stderr
         assert message
         assert not any(value in message for value in (*hidden.values(), "hf_hidden"))
-
-
-@pytest.mark.server
-def test_a_model_is_served_by_a_real_triton(tmp_path: Path) -> None:
-    """Deploy a repository to an endpoint whose container is a real tritonserver; a broken update is rolled back."""
-    repository = make_repository(tmp_path / "repository")
-    (repository / "echo" / "1" / "model.py").write_text(ECHO)
-    script = (
-        "import json, sys\n"
-        "from pathlib import Path\n"
-        "from tests.support.deployments import deploy, destroy, everything\n"
-        "from tritonforge.sagemaker.client import Session\n"
-        "from tritonforge.sagemaker.endpoints import Deployment\n"
-        "from tritonforge.testing import emulated\n"
-        "with emulated() as aws:\n"
-        "    session = Session(endpoint_url=aws.url, region_name=aws.region)\n"
-        "    wanted = Deployment(name='echo', image='24.09', execution_role_arn=aws.role_arn,\n"
-        "                        instance_type='ml.g4dn.xlarge')\n"
-        "    deploy(session, wanted, Path(sys.argv[1]))\n"
-        "    again = deploy(session, wanted, Path(sys.argv[1]))\n"
-        "    found = session.client('sagemaker').describe_endpoint(EndpointName='echo')\n"
-        "    broken = wanted.with_settings(environment={'SAGEMAKER_TRITON_DEFAULT_MODEL_NAME': 'echo',\n"
-        "        'SAGEMAKER_TRITON_ADDITIONAL_ARGS': '--no-such-flag'})\n"
-        "    try:\n"
-        "        deploy(session, broken, Path(sys.argv[1]))\n"
-        "    except Exception as error:\n"
-        "        message = str(error)\n"
-        "    now = session.client('sagemaker').describe_endpoint(EndpointName='echo')\n"
-        "    destroy(session, wanted)\n"
-        "    print(json.dumps([found['EndpointStatus'], len(again.steps), message,\n"
-        "        now['EndpointStatus'], now['EndpointConfigName'] == found['EndpointConfigName'],\n"
-        "        any(everything(session, 'echo').values())]))\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script, str(repository)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    status, steps, message, now, same, left = json.loads(done.stdout.splitlines()[-1])
-    assert (status, steps, now, same, left) == ("InService", 0, "InService", True, False)
-    assert "rolled it back" in message
