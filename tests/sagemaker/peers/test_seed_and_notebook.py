@@ -20,7 +20,7 @@ HERE = Path(__file__).parent
 
 
 # `repos/inception_v3` itself, with its large graph, in `make test-all` only: that DALI and TensorFlow answer on a
-# server is shown by end_to_end/test_digits.py, and on an endpoint by aws/test_on_emulator.py.
+# server is shown by end_to_end/test_digits.py, and on an endpoint by client/test_on_emulator.py.
 @pytest.fixture(
     scope="module", params=["small", pytest.param("inception", marks=[pytest.mark.framework, pytest.mark.long])]
 )
