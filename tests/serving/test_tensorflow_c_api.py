@@ -15,13 +15,18 @@ from tritonforge.serving.backends.requests import RequestError
 from tritonforge.serving.backends.tensorflow import c_api
 from tritonforge.serving.backends.tensorflow.model import Graph, load_graph, warm_up
 
-# The backend keeps its own process from loading Keras; other tests in this one need it.
-if sys.modules["keras"] is None:
-    del sys.modules["keras"]
-
 pytestmark = [pytest.mark.framework, pytest.mark.slow]
 
 SIZE = 16
+
+
+@pytest.fixture(scope="module", autouse=True)
+def keras() -> Iterator[None]:
+    """The backend keeps its own process from loading Keras; other tests in this one need it."""
+    had_keras = "keras" in sys.modules
+    yield
+    if not had_keras:
+        sys.modules.pop("keras", None)
 
 
 @pytest.fixture
