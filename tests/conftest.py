@@ -27,9 +27,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 
 def pytest_configure() -> None:
-    """Listen to what tests do; collect no garbage while tests are collected, since all of their objects are kept."""
+    """Listen to what tests do."""
     markers.install()
-    gc.disable()
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -38,11 +37,19 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return schedule.make_scheduler(config, log)
 
 
-def pytest_collection_finish() -> None:
-    """Let the garbage collector pass over what was collected: a million objects that live as long as the tests."""
-    gc.collect()
-    gc.freeze()
-    gc.enable()
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None]:
+    """Turn the garbage collector off while tests are collected, and have it pass over what was collected.
+
+    That is a million objects, which live as long as the tests.
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.collect()
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.hookimpl(wrapper=True)

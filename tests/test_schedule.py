@@ -22,10 +22,27 @@ def test_tests_of_a_group_have_one_process_and_tests_apart_have_several() -> Non
     assert find_scope("tests/test_layers.py::test_a") == find_scope("tests/test_layers.py::test_b") != ""
 
 
-@pytest.mark.parametrize("fixture", ["digits_server", "framework_processes"])
-def test_all_files_that_use_a_fixture_with_tensorflow_are_in_its_group(fixture: str) -> None:
-    """One outside of it would start two processes of TensorFlow once more."""
-    texts = {path.relative_to(TESTS).as_posix(): path.read_text() for path in TESTS.rglob("test_*.py")}
-    users = {file for file, text in texts.items() if re.search(rf"\b{fixture}\b(?=[:,)])", text)}
-    assert users <= {*TOGETHER[fixture]}
-    assert [file for file in {*TOGETHER[fixture]} - users if "import tensorflow" not in texts[file]] == []
+def find_users(pattern: str) -> set[str]:
+    """Return the files of tests in which an expression is found."""
+    return {
+        path.relative_to(TESTS).as_posix() for path in TESTS.rglob("test_*.py") if re.search(pattern, path.read_text())
+    }
+
+
+@pytest.mark.parametrize(
+    ("group", "pattern"),
+    [
+        ("digits_server", r"\bdigits_server\b(?=[:,)])"),
+        # `Peers.boto3`, which others use, starts in a fraction of a second.
+        ("peers", r"\bpeers\.(aws|sdk_3)\("),
+    ],
+)
+def test_all_files_that_share_what_takes_long_to_start_are_in_its_group(group: str, pattern: str) -> None:
+    """One outside of it would start the server, with two processes of TensorFlow, or AWS's SDK once more."""
+    assert find_users(pattern) == {*TOGETHER[group]}
+
+
+def test_the_group_that_makes_models_uses_its_processes_or_imports_tensorflow() -> None:
+    group, users = {*TOGETHER["framework_processes"]}, find_users(r"\bframework_processes\b(?=[:,)])")
+    assert users <= group
+    assert group - users <= find_users("import tensorflow")

@@ -1,4 +1,4 @@
-"""A server whose end is not what a test is about."""
+"""A server for tests, killed at its end instead of stopped."""
 
 import contextlib
 import os
@@ -8,9 +8,9 @@ from tritonforge.serving.server import Server
 
 
 class ThrowawayServer(Server):
-    """A `Server` that is killed at its end, which saves the two to three seconds in which Triton unloads its models.
+    """A `Server` that is killed at its end, without the two to three seconds in which Triton unloads its models.
 
-    serving/test_server.py stops servers as users do.
+    For tests that are not about the end of a server; serving/test_server.py stops servers as users do.
     """
 
     def stop(self) -> None:
