@@ -1,9 +1,9 @@
 """Exhaustive grids of three repositories, and how close to their best points a search comes in a tenth of the trials.
 
 ``python -m tests.benchmarks.tune_grids record [NAME ...]`` measures every point of a grid on a real tritonserver, in
-two passes, and writes ``tests/benchmarks/tune_grids/NAME.json``. Record on a quiet machine: 10 to 20 minutes for each
-grid. ``--passes`` sets their number, ``--add`` keeps those that the file has, ``--repeats`` measures a point more often
-in a pass.
+two passes, then the ten best points in six more rounds, and writes ``tests/benchmarks/tune_grids/NAME.json``. Record
+on a quiet machine: 15 to 20 minutes for each grid. ``--passes`` and ``--rounds`` set their numbers, ``--add`` keeps
+what the file has.
 
 ``... simulate`` runs searches on the recorded grids with 20 seeds: a measurement is one of the recorded repeats of its
 point, and the point that is chosen is judged by the mean of its repeats, as a share of the largest mean. The largest of
@@ -57,6 +57,8 @@ FOLDER = Path(__file__).parent / "tune_grids"
 OBJECTIVE = Objective(goal="throughput")
 SEEDS = 20
 CONCURRENCY = 8
+#: Points that a round of `record` measures again.
+_BEST = 10
 
 console = Console(highlight=False, soft_wrap=True, markup=False)
 
@@ -192,36 +194,47 @@ def walk(sizes: Sequence[int]) -> Iterator[tuple[int, ...]]:
             yield (*head, value)
 
 
-def record(name: str, *, passes: int, repeats: int, adds: bool) -> None:
-    """Measure every point of a grid and write it; with ``adds`` what was recorded before stays."""
+def record(name: str, *, passes: int, rounds: int, adds: bool) -> None:
+    """Measure every point of a grid and write it; with ``adds`` what was recorded before stays.
+
+    The largest of many noisy means is larger than what its point has, so every round measures the points again that are
+    the best ones until then.
+    """
     path = FOLDER / f"{name}.json"
     before = json.loads(path.read_text()) if adds else {"seconds": 0, "points": []}
     earlier = {tuple(entry["point"]): entry for entry in before["points"]}
     with serve(name) as (space, server):
         points = list(dict.fromkeys(space.canonicalize(point) for point in walk(space.sizes)))
         console.print(f"{name}: {len(points)} points")
-        figures: dict[Point, list[Measurement]] = {point: [] for point in points}
+        figures: dict[Point, list[tuple[float, float]]] = {
+            point: list(zip(earlier[point]["throughput"], earlier[point]["p99"], strict=True)) if earlier else []
+            for point in points
+        }
         began = time.monotonic()
+
+        def measure(point: Point) -> None:
+            server.apply(space.apply(point))
+            measurement = server.measure(least_throughput=0.0, is_long=False)
+            figures[point].append((round(measurement.throughput, 2), round(measurement.p99, 2)))
+
         for turn in range(passes):
             for number, point in enumerate(points if turn % 2 == 0 else reversed(points)):
-                server.apply(space.apply(point))
-                for _ in range(repeats):
-                    figures[point].append(server.measure(least_throughput=0.0, is_long=False))
+                measure(point)
                 if number % 20 == 0:
                     console.print(f"  pass {turn + 1}, point {number}, {time.monotonic() - began:.0f} s")
+        for turn in range(rounds):
+            console.print(f"  round {turn + 1}, {time.monotonic() - began:.0f} s")
+            means = {point: fmean(throughput for throughput, _ in figures[point]) for point in points}
+            for point in sorted(points, key=lambda point: -means[point])[:_BEST]:
+                measure(point)
         document = {
             "settings": describe_space(space),
             "seconds": before["seconds"] + round(time.monotonic() - began),
             "points": [
                 {
                     "point": point,
-                    **{
-                        figure: [
-                            *(earlier[point][figure] if earlier else ()),
-                            *(round(getattr(entry, figure), 2) for entry in entries),
-                        ]
-                        for figure in ("throughput", "p99")
-                    },
+                    "throughput": [throughput for throughput, _ in entries],
+                    "p99": [p99 for _, p99 in entries],
                 }
                 for point, entries in figures.items()
             ],
@@ -447,8 +460,8 @@ def main() -> None:
     parser.add_argument("part", choices=["record", "simulate", "real"])
     parser.add_argument("names", nargs="*")
     parser.add_argument("--passes", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=1)
-    parser.add_argument("--add", action="store_true", help="record: keep the passes that the file has")
+    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--add", action="store_true", help="record: keep what the file has")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--pairs", type=int, default=5)
     arguments = parser.parse_args()
@@ -459,7 +472,7 @@ def main() -> None:
         return
     for name in names:
         if arguments.part == "record":
-            record(name, passes=arguments.passes, repeats=arguments.repeats, adds=arguments.add)
+            record(name, passes=arguments.passes, rounds=arguments.rounds, adds=arguments.add)
         else:
             search_really(name, seeds=range(arguments.seeds), pairs=arguments.pairs)
 
