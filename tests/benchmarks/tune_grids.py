@@ -44,7 +44,7 @@ from tritonforge.cli.input_arguments import InputArguments
 from tritonforge.cli.profile_requests import build_requests
 from tritonforge.inference.client import Client
 from tritonforge.inference.wire import Payload
-from tritonforge.profiling.load import ClosedLoop, StopRule
+from tritonforge.profiling.load import ClosedLoop
 from tritonforge.serving.repository_overlay import read_configs
 from tritonforge.tuning.loaded_server import LoadedServer, TrialLoad, open_local_server
 from tritonforge.tuning.objective import Measurement, Objective
@@ -62,8 +62,9 @@ _BEST = 10
 
 console = Console(highlight=False, soft_wrap=True, markup=False)
 
-SHORT = StopRule(precision=0.03, min_seconds=0.8, max_seconds=1.5, warm_up=0.2, min_requests=20)
-LONG = StopRule(precision=0.02, min_seconds=2.0, max_seconds=5.0, warm_up=0.3)
+#: The most seconds of a measurement of a grid's point; and of a search's trial, what `tritonforge tune` has as default.
+RECORD_SECONDS = 1.5
+TRIAL_SECONDS = 4.0
 
 
 @dataclass(frozen=True)
@@ -160,7 +161,7 @@ GRIDS: Mapping[str, GridSpec] = {
 
 
 @contextmanager
-def serve(name: str) -> Iterator[tuple[SearchSpace, LoadedServer]]:
+def serve(name: str, measure_seconds: float) -> Iterator[tuple[SearchSpace, LoadedServer]]:
     """Build and serve a repository under the load of its grid."""
     spec = GRIDS[name]
     with tempfile.TemporaryDirectory() as folder:
@@ -177,7 +178,7 @@ def serve(name: str) -> Iterator[tuple[SearchSpace, LoadedServer]]:
             )
             return requests.encode(connections=CONCURRENCY)
 
-        load = TrialLoad(spec.model, prepare, ClosedLoop(CONCURRENCY), SHORT, LONG)
+        load = TrialLoad.create(spec.model, prepare, ClosedLoop(CONCURRENCY), measure_seconds=measure_seconds)
         with open_local_server(repository, configs, load) as server:
             server.measure(least_throughput=0.0, is_long=False)  # the first requests are slower
             yield spec.build_space(configs), server
@@ -203,7 +204,7 @@ def record(name: str, *, passes: int, rounds: int, adds: bool) -> None:
     path = FOLDER / f"{name}.json"
     before = json.loads(path.read_text()) if adds else {"seconds": 0, "points": []}
     earlier = {tuple(entry["point"]): entry for entry in before["points"]}
-    with serve(name) as (space, server):
+    with serve(name, RECORD_SECONDS) as (space, server):
         points = list(dict.fromkeys(space.canonicalize(point) for point in walk(space.sizes)))
         console.print(f"{name}: {len(points)} points")
         figures: dict[Point, list[tuple[float, float]]] = {
@@ -432,7 +433,7 @@ def search_really(name: str, *, seeds: Sequence[int], pairs: int) -> None:
     """Run real searches in a tenth of the trials, and measure their points and the grid's best one in turn."""
     grid = Grid.read(name)
     trials = len(grid.repeats) // 10
-    with serve(name) as (space, server), tempfile.TemporaryDirectory() as folder:
+    with serve(name, TRIAL_SECONDS) as (space, server), tempfile.TemporaryDirectory() as folder:
         for seed in seeds:
             journal = TrialJournal(Path(folder) / f"{seed}.jsonl", {"grid": name})
             search = Search(space, OBJECTIVE, server, journal, seed=seed)

@@ -32,6 +32,12 @@ __all__ = ["LoadedServer", "TrialLoad", "open_local_server", "open_running_serve
 _FEWEST: Final = 20
 _DEVIATIONS: Final = 3.0
 
+_WARM_UP: Final = 0.3
+#: The precision at which a measurement ends before its time is over, and how much longer a long one may take.
+_SHORT_PRECISION: Final = 0.04
+_LONG_PRECISION: Final = 0.02
+_LONGER: Final = 2.0
+
 
 @dataclass(frozen=True, slots=True)
 class TrialLoad:
@@ -42,6 +48,30 @@ class TrialLoad:
     load: Load
     short: StopRule
     long: StopRule
+
+    @classmethod
+    def create(
+        cls,
+        model: str,
+        build_requests: Callable[[Client], tuple[Sequence[Payload], Sequence[Sequence[int]]]],
+        load: Load,
+        *,
+        measure_seconds: float,
+    ) -> TrialLoad:
+        """Return a load whose short measurements take at most ``measure_seconds``, and long ones at least that."""
+        short = StopRule(
+            precision=_SHORT_PRECISION,
+            min_seconds=min(1.0, measure_seconds),
+            max_seconds=measure_seconds,
+            warm_up=_WARM_UP,
+        )
+        long = StopRule(
+            precision=_LONG_PRECISION,
+            min_seconds=measure_seconds,
+            max_seconds=_LONGER * measure_seconds,
+            warm_up=_WARM_UP,
+        )
+        return cls(model, build_requests, load, short, long)
 
 
 @dataclass(slots=True)

@@ -19,8 +19,8 @@ import numpy.typing as npt
 
 from tritonforge.tuning.search_space import Point, SearchSpace
 
-__all__ = ["Observation", "Optimizer", "estimate_scores", "list_neighbours", "propose_point", "rank_changes",
-           "take_back"]  # fmt: skip
+__all__ = ["Observation", "Optimizer", "choose_best", "estimate_scores", "list_neighbours", "propose_point",
+           "rank_changes", "take_back"]  # fmt: skip
 
 Array = npt.NDArray[np.float64]
 
@@ -75,6 +75,17 @@ def estimate_scores(space: SearchSpace, history: Sequence[Observation], points: 
     """Return the scores of points as the model has them: less noisy than single measurements."""
     model = _ScoreModel.draw(space, history, np.random.default_rng(len(history)))
     return [float(score) for score in np.exp(model.predict(points)[0].mean(axis=0))]
+
+
+def choose_best(
+    space: SearchSpace, history: Sequence[Observation], *, count: int, without: Collection[Point] = ()
+) -> list[Point]:
+    """Return the points that the model has as the best ones, the best one first, also such that were not measured."""
+    measured = dict.fromkeys(entry.point for entry in history)
+    others = _list_candidates(space, history, np.random.default_rng(len(history)))
+    points = [point for point in (*measured, *others) if point not in without]
+    scores = np.array(estimate_scores(space, history, points))
+    return [points[place] for place in np.argsort(-scores, kind="stable")[:count]]
 
 
 def rank_changes(space: SearchSpace, history: Sequence[Observation], point: Point) -> list[int]:

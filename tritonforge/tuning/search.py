@@ -17,6 +17,7 @@ from tritonforge.tuning.objective import Comparison, Measurement, Objective, com
 from tritonforge.tuning.optimizer import (
     Observation,
     Optimizer,
+    choose_best,
     estimate_scores,
     propose_point,
     rank_changes,
@@ -29,8 +30,8 @@ __all__ = ["Budget", "Confirmation", "Search", "TrialServer"]
 
 #: A point whose score is surely below this share of the best one is not measured to the end.
 _HOPELESS: Final = 0.7
-#: How many of the points that the model has as the best are measured again, longer, before one is chosen.
-_FINALISTS: Final = 3
+#: How many of the points that the model has as the best are measured, longer, before one is chosen.
+_FINALISTS: Final = 5
 #: Shares of the changes, the least important ones first, that are taken back together to see whether they matter: a
 #: search changes many settings on its way that have no effect.
 _SHARES: Final = (0.75, 0.5, 0.25)
@@ -106,28 +107,39 @@ class Search:
     def choose(self) -> Point:
         """Return the point to recommend: the best one by all measurements, made simpler.
 
-        It is the present one if it is the best, or if no trial is within the limits.
+        Points that no trial measured are among the candidates. It is the present one if it is the best, or if no trial
+        is within the limits.
         """
         current = self.space.canonicalize(self.space.current)
-        points = [trial.point for trial in self._list_measured() if self._rank(trial)[0]]
+        within = [trial.point for trial in self._list_measured() if self._rank(trial)[0]]
+        if not within:
+            return current
         observations = list(self._list_observations())
-
-        def rank(points: Sequence[Point]) -> list[tuple[float, Point]]:
-            return sorted(zip(estimate_scores(self.space, observations, points), points, strict=True), reverse=True)
-
-        finalists = [point for _, point in rank(points)[:_FINALISTS]] if points else [current]
+        beyond = {trial.point for trial in self.journal.trials} - set(within)
+        finalists = choose_best(self.space, observations, count=_FINALISTS, without=beyond)
         if finalists[0] == current:
             return current
-        observations += [self._measure_again(point) for point in finalists]
-        best = rank(finalists)[0][1]
+
+        is_within: dict[Point, bool] = {}
+
+        def measure(point: Point) -> bool:
+            """Measure a point once more, longer, and return whether it is within the limits."""
+            if point not in is_within:
+                observation, is_within[point] = self._measure_again(point)
+                observations.append(observation)
+            return is_within[point]
+
+        def choose_of(points: Sequence[Point]) -> Point:
+            scores = estimate_scores(self.space, observations, points)
+            return points[scores.index(max(scores))]
+
+        best = choose_of([point for point in finalists if measure(point)] or within)
         order = rank_changes(self.space, observations, best)
         for share in _SHARES:
             simpler = take_back(self.space, best, order[: int(share * len(order))])
-            if simpler not in finalists:
-                finalists.append(simpler)
-                observations.append(self._measure_again(simpler))
+            is_allowed = measure(simpler)
             scores = estimate_scores(self.space, observations, [simpler, best])
-            if scores[0] >= _AS_GOOD * scores[1]:
+            if is_allowed and scores[0] >= _AS_GOOD * scores[1]:
                 return simpler
         return best
 
@@ -162,13 +174,14 @@ class Search:
             return JournaledTrial(point, None, str(error), load_seconds=self._clock() - began)
         return JournaledTrial(point, measurement, "", loaded - began, self._clock() - loaded)
 
-    def _measure_again(self, point: Point) -> Observation:
+    def _measure_again(self, point: Point) -> tuple[Observation, bool]:
+        """Return a longer measurement of a point, and whether it is within the limits."""
         try:
             self.server.apply(self.space.apply(point))
             measurement = self.server.measure(least_throughput=0.0, is_long=True)
         except (TrialError, LaunchError, ConnectError, DecodeError):
-            return Observation(point, 0.0)
-        return Observation(point, self.objective.score(measurement))
+            return Observation(point, 0.0), False
+        return Observation(point, self.objective.score(measurement)), self.objective.is_met(measurement)
 
     def _list_measured(self) -> list[JournaledTrial]:
         return [trial for trial in self.journal.trials if trial.measurement is not None]

@@ -12,13 +12,13 @@ from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Final
+from typing import Any
 
 from tritonforge.errors import LaunchError, TritonForgeError
 from tritonforge.inference.client import Client
 from tritonforge.inference.transports import ModelMetadata
 from tritonforge.inference.wire import Payload
-from tritonforge.profiling.load import ClosedLoop, Load, OpenLoop, StopRule
+from tritonforge.profiling.load import ClosedLoop, Load, OpenLoop
 from tritonforge.serving.repository_overlay import list_default_candidates
 from tritonforge.triton.schema import ModelConfig
 from tritonforge.tuning.answers import Inputs, compare_answers, read_answers
@@ -30,12 +30,6 @@ from tritonforge.tuning.space_builder import SpaceLimits, build_space
 from tritonforge.tuning.trial_journal import JournaledTrial, TrialJournal, describe_space
 
 __all__ = ["TrialRequests", "TuningOptions", "TuningOutcome", "TuningProgress", "tune_models"]
-
-_WARM_UP: Final = 0.3
-#: The precision at which a measurement ends before its time is over, and how much longer the last ones take.
-_SHORT_PRECISION: Final = 0.04
-_LONG_PRECISION: Final = 0.02
-_LONGER: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,23 +160,7 @@ def tune_models(
             prepared.append(prepare_requests(client, client.metadata(model)))
         return prepared[0].payloads, prepared[0].scripts
 
-    load = TrialLoad(
-        model,
-        build_requests,
-        options.load,
-        StopRule(
-            precision=_SHORT_PRECISION,
-            min_seconds=min(1.0, options.measure_seconds),
-            max_seconds=options.measure_seconds,
-            warm_up=_WARM_UP,
-        ),
-        StopRule(
-            precision=_LONG_PRECISION,
-            min_seconds=options.measure_seconds,
-            max_seconds=_LONGER * options.measure_seconds,
-            warm_up=_WARM_UP,
-        ),
-    )
+    load = TrialLoad.create(model, build_requests, options.load, measure_seconds=options.measure_seconds)
     with open_server(load) as server:
         server.cancelled = cancelled
         progress.begin("measuring the present settings")
