@@ -44,6 +44,9 @@ _ENUMERATED: Final = 4096
 _RANDOM: Final = 2000
 _BEST: Final = 4
 
+#: How far apart two values of a setting are that follow each other in its order, at least: often one of the middle is
+#: the best, and "off" or the default has nothing in common with the number beside it.
+_STEP: Final = 0.25
 #: Bounds of a rate: between the ends of a setting the correlation is exp(-rate).
 _RATES: Final = (0.03, 3.0)
 #: Bounds of the variance of noise, as a share of the variance of scores.
@@ -143,10 +146,11 @@ def _choose_distant(space: SearchSpace, candidates: Sequence[Point], measured: C
 
 
 def _measure_distances(space: SearchSpace, first: Sequence[Point], second: Sequence[Point]) -> Array:
-    """Return how far apart the values of settings are, from 0 to 1 in their order; settings x first x second."""
+    """Return how far apart the values of settings are, from 0 to 1; settings x first x second."""
     sizes = np.array([max(size - 1, 1) for size in space.sizes], dtype=np.float64)
     one, other = np.asarray(first) / sizes, np.asarray(second) / sizes
-    return np.asarray(np.abs(one.T[:, :, None] - other.T[:, None, :]))
+    distances = np.abs(one.T[:, :, None] - other.T[:, None, :])
+    return np.asarray(_STEP * (distances > 0) + (1 - _STEP) * distances)
 
 
 @dataclass(frozen=True, slots=True)
