@@ -57,7 +57,7 @@ def start(folder: Path, server: Formula, *, seed: int = 0) -> Search:
     return Search(space, THROUGHPUT, server, journal, seed=seed)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(6))
 def test_the_best_settings_are_recommended_in_few_trials_and_only_those_that_matter(tmp_path: Path, seed: int) -> None:
     search = start(tmp_path, Formula(), seed=seed)
     search.run(Budget(trials=25))

@@ -46,11 +46,13 @@ _BEST: Final = 4
 
 #: How far apart two values of a setting are that follow each other in its order, at least: often one of the middle is
 #: the best, and "off" or the default has nothing in common with the number beside it.
-_STEP: Final = 0.25
+_STEP: Final = 0.1
 #: Bounds of a rate: between the ends of a setting the correlation is exp(-rate).
 _RATES: Final = (0.03, 3.0)
 #: Bounds of the variance of noise, as a share of the variance of scores.
 _NOISES: Final = (1e-3, 1.0)
+#: How likely the model has any point to load and to answer, at least.
+_LEAST_CHANCE: Final = 0.05
 #: Draws of rates and noise, and how many of them are kept, by their likelihood.
 _DRAWS: Final = 256
 _KEPT: Final = 16
@@ -66,18 +68,27 @@ def propose_point(space: SearchSpace, history: Sequence[Observation], seed: int)
     candidates = _list_candidates(space, history, generator)
     if not candidates:
         return None
-    if len(history) < _STARTING:
+    answered = [entry for entry in history if entry.score > 0]
+    if len(history) < _STARTING or not answered:
         return _choose_distant(space, candidates, measured)
-    model = _ScoreModel.draw(space, history, generator)
-    best = model.predict(list(measured))[0].max(axis=1, keepdims=True)
+    model = _Model.draw_scores(space, answered, generator)
+    best = model.predict([entry.point for entry in answered])[0].max(axis=1, keepdims=True)
     improvement = _expect_improvement(*model.predict(candidates), best).mean(axis=0)
+    improvement *= _estimate_chances(space, history, candidates, generator)
     return candidates[int(np.argmax(improvement))]
 
 
 def estimate_scores(space: SearchSpace, history: Sequence[Observation], points: Sequence[Point]) -> list[float]:
-    """Return the scores of points as the model has them: less noisy than single measurements."""
-    model = _ScoreModel.draw(space, history, np.random.default_rng(len(history)))
-    return [float(score) for score in np.exp(model.predict(points)[0].mean(axis=0))]
+    """Return the scores of points as the model has them: less noisy than single measurements.
+
+    They are smaller where a point may not load or not answer; 0 if none of the history did.
+    """
+    generator = np.random.default_rng(len(history))
+    answered = [entry for entry in history if entry.score > 0]
+    if not answered:
+        return [0.0] * len(points)
+    means = _Model.draw_scores(space, answered, generator).predict(points)[0].mean(axis=0)
+    return [float(score) for score in np.exp(means) * _estimate_chances(space, history, points, generator)]
 
 
 def choose_best(
@@ -145,6 +156,21 @@ def _choose_distant(space: SearchSpace, candidates: Sequence[Point], measured: C
     return candidates[int(np.argmax(distances))]
 
 
+def _estimate_chances(
+    space: SearchSpace, history: Sequence[Observation], points: Sequence[Point], generator: np.random.Generator
+) -> Array:
+    """Return how likely points are to load and to answer.
+
+    Failures have a model of their own: as very bad scores they would also keep a search from other points with the
+    values that a failed one had beside the reason.
+    """
+    targets = np.array([float(entry.score > 0) for entry in history])
+    if targets.all():
+        return np.ones(len(points))
+    model = _Model.draw(space, [entry.point for entry in history], targets, generator)
+    return np.asarray(np.clip(model.predict(points)[0].mean(axis=0), _LEAST_CHANCE, 1.0))
+
+
 def _measure_distances(space: SearchSpace, first: Sequence[Point], second: Sequence[Point]) -> Array:
     """Return how far apart the values of settings are, from 0 to 1; settings x first x second."""
     sizes = np.array([max(size - 1, 1) for size in space.sizes], dtype=np.float64)
@@ -154,17 +180,17 @@ def _measure_distances(space: SearchSpace, first: Sequence[Point], second: Seque
 
 
 @dataclass(frozen=True, slots=True)
-class _ScoreModel:
-    """A Gaussian process on the logarithms of scores, as draws of its rates and noise.
+class _Model:
+    """A Gaussian process of the targets of points, as draws of its rates and noise.
 
     Attributes:
         space: of the points.
         points: that were measured.
         rates: of the settings; draws x settings.
         inverses: of the lower factors of the covariances; draws x points x points.
-        means: of scores; draws.
-        residuals: of scores, multiplied by ``inverses``; draws x points.
-        variances: of scores; draws.
+        means: of targets; draws.
+        residuals: of targets, multiplied by ``inverses``; draws x points.
+        variances: of targets; draws.
     """
 
     space: SearchSpace
@@ -176,13 +202,19 @@ class _ScoreModel:
     variances: Array
 
     @classmethod
-    def draw(cls, space: SearchSpace, history: Sequence[Observation], generator: np.random.Generator) -> _ScoreModel:
-        """Return the model of measurements.
+    def draw_scores(cls, space: SearchSpace, answered: Sequence[Observation], generator: np.random.Generator) -> _Model:
+        """Return the model of the logarithms of scores, all above 0."""
+        targets = np.log(np.array([entry.score for entry in answered]))
+        return cls.draw(space, [entry.point for entry in answered], targets, generator)
+
+    @classmethod
+    def draw(
+        cls, space: SearchSpace, points: Sequence[Point], targets: Array, generator: np.random.Generator
+    ) -> _Model:
+        """Return the model of targets.
 
         Mean and variance of a draw are the most likely ones (Jones et al. 1998, equations 5 and 6).
         """
-        points = [entry.point for entry in history]
-        targets = _take_logarithms([entry.score for entry in history])
         rates = _draw_logarithmic(generator, *_RATES, (_DRAWS, len(space.settings)))
         noises = _draw_logarithmic(generator, *_NOISES, (_DRAWS, 1, 1))
         count = len(targets)
@@ -198,7 +230,7 @@ class _ScoreModel:
         return cls(space, points, rates[kept], inverses, means[kept], residuals[kept], variances[kept])
 
     def predict(self, points: Sequence[Point]) -> tuple[Array, Array]:
-        """Return mean and standard deviation of the logarithms of scores; draws x points."""
+        """Return mean and standard deviation of the targets of points; draws x points."""
         explained = self.inverses @ _correlate(self.space, self.points, points, self.rates)
         means = self.means[:, None] + np.einsum("dn,dnp->dp", self.residuals, explained)
         rest = np.maximum(1.0 - (explained**2).sum(axis=1), 1e-9)
@@ -225,12 +257,6 @@ def _draw_logarithmic(generator: np.random.Generator, low: float, high: float, s
 def _correlate(space: SearchSpace, first: Sequence[Point], second: Sequence[Point], rates: Array) -> Array:
     """Return exponential correlations, as of values without jumps that are not smooth; draws x first x second."""
     return np.asarray(np.exp(-np.tensordot(rates, _measure_distances(space, first, second), axes=1)))
-
-
-def _take_logarithms(scores: Sequence[float]) -> Array:
-    """Return logarithms of scores; a failed point is worse than the worst."""
-    least = min((score for score in scores if score > 0), default=1.0) / 2
-    return np.asarray(np.log(np.maximum(np.array(scores), least)))
 
 
 def _expect_improvement(mean: Array, deviation: Array, best: Array) -> Array:
