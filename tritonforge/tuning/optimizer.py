@@ -17,7 +17,7 @@ from typing import Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from tritonforge.tuning.search_space import Point, SearchSpace
+from tritonforge.tuning.search_space import DELAY, MAX_BATCH_SIZE, PREFERRED, Point, SearchSpace
 
 __all__ = ["Observation", "Optimizer", "choose_best", "estimate_scores", "list_neighbours", "propose_point",
            "rank_changes", "take_back"]  # fmt: skip
@@ -37,7 +37,7 @@ class Observation:
 #: history and a seed, so that an interrupted search continues unchanged.
 Optimizer: TypeAlias = Callable[[SearchSpace, Sequence[Observation], int], Point | None]
 
-#: Trials before the model is used: the present point, and points that differ from it in many settings.
+#: Trials before the model is used: the present point, points that differ from it in many settings, and the lean one.
 _STARTING: Final = 6
 #: Points of a space that are all compared; of a larger space, neighbours of the best ones and random ones.
 _ENUMERATED: Final = 4096
@@ -69,6 +69,9 @@ def propose_point(space: SearchSpace, history: Sequence[Observation], seed: int)
     if not candidates:
         return None
     answered = [entry for entry in history if entry.score > 0]
+    lean = _choose_lean(space)
+    if len(history) == _STARTING - 1 and lean not in measured:
+        return lean
     if len(history) < _STARTING or not answered:
         return _choose_distant(space, candidates, measured)
     model = _Model.draw_scores(space, answered, generator)
@@ -154,6 +157,21 @@ def _choose_distant(space: SearchSpace, candidates: Sequence[Point], measured: C
     """Return the candidate that is farthest from all measured ones: a design that fills the space."""
     distances = _measure_distances(space, candidates, list(measured)).sum(axis=0).min(axis=1)
     return candidates[int(np.argmax(distances))]
+
+
+def _choose_lean(space: SearchSpace) -> Point:
+    """Return the point at which each model has one instance and one thread, and takes what waits as a batch.
+
+    Steps that share processors are often fastest like this (two of the three grids of ``tests/benchmarks``), and points
+    that are far from each other have the extremes of all settings instead.
+    """
+    point = list(space.current)
+    for index, setting in enumerate(space.settings):
+        if setting.name == DELAY and 0 in setting.values:
+            point[index] = setting.values.index(0)
+        elif setting.name not in (DELAY, PREFERRED, MAX_BATCH_SIZE):
+            point[index] = next(place for place, value in enumerate(setting.values) if value is not None)
+    return space.canonicalize(point)
 
 
 def _estimate_chances(
