@@ -88,6 +88,33 @@ def test_where_no_trial_is_within_the_limit_the_present_point_stays_unmeasured(t
     assert len(server.applied) == measured
 
 
+class LateBatches(Formula):
+    """A server whose batches of classify come late."""
+
+    def measure(self, *, least_throughput: float, is_long: bool) -> Measurement:
+        """Return the formula's throughput, and a latency beyond the limit with batches."""
+        measurement = super().measure(least_throughput=least_throughput, is_long=is_long)
+        is_late = self.applied[-1]["classify"].HasField("dynamic_batching")
+        return Measurement(throughput=measurement.throughput, p50=5.0, p99=21.0 if is_late else 10.0)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_point_beyond_the_limit_is_not_recommended_although_it_is_faster(tmp_path: Path, seed: int) -> None:
+    search = start(tmp_path, LateBatches(), seed=seed)
+    search.objective = Objective(goal="throughput", p99=20.0)
+    search.run(Budget(trials=20))
+    changes = {(change.model, change.name): change.after for change in search.space.list_changes(search.choose())}
+    assert ("classify", DELAY) not in changes
+    assert changes["decode", COUNT] in (2, 4)
+
+
+def test_one_instance_of_each_model_with_batches_of_what_waits_is_tried_early(tmp_path: Path) -> None:
+    search = start(tmp_path, Formula())
+    search.run(Budget(trials=6))
+    values = search.space.read(search.journal.trials[5].point)
+    assert [values[name, setting] for name in ("decode", "classify") for setting in (COUNT, DELAY)] == [1, 0, 1, 0]
+
+
 def test_a_point_that_does_not_load_is_a_failed_trial(tmp_path: Path) -> None:
     search = start(tmp_path, Formula())
     search.run(Budget(trials=25))

@@ -181,16 +181,26 @@ class Search:
             measurement = self.server.measure(least_throughput=0.0, is_long=True)
         except (TrialError, LaunchError, ConnectError, DecodeError):
             return Observation(point, 0.0), False
-        return Observation(point, self.objective.score(measurement)), self.objective.is_met(measurement)
+        return Observation(point, self._score(measurement)), self.objective.is_met(measurement)
 
     def _list_measured(self) -> list[JournaledTrial]:
         return [trial for trial in self.journal.trials if trial.measurement is not None]
 
     def _list_observations(self) -> Sequence[Observation]:
         return [
-            Observation(trial.point, 0.0 if trial.measurement is None else self.objective.score(trial.measurement))
+            Observation(trial.point, 0.0 if trial.measurement is None else self._score(trial.measurement))
             for trial in self.journal.trials
         ]
+
+    def _score(self, measurement: Measurement) -> float:
+        """Return the score of a measurement; beyond the limits it is at most the best one within them.
+
+        A fast point a little beyond a limit would lead the search away from all that are within it.
+        """
+        score, best = self.objective.score(measurement), self.best
+        if best is None or best.measurement is None or self.objective.is_met(measurement):
+            return score
+        return min(score, self.objective.score(best.measurement)) if self._rank(best)[0] else score
 
     def _rank(self, trial: JournaledTrial) -> tuple[bool, float]:
         assert trial.measurement is not None
