@@ -23,8 +23,11 @@ LOOPBACK = "127.0.0.2"
 def start_nodes(count: int, *, cpus: int = 1) -> Iterator[Any]:
     """Yield a `ray.cluster_utils.Cluster` of a head without CPUs, where the driver runs, and ``count`` nodes."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    from ray._private.utils import get_ray_address_file
     from ray.cluster_utils import Cluster
 
+    # A cluster writes its address there, also where its own directory is another one, and expects the directory.
+    Path(get_ray_address_file(None)).parent.mkdir(parents=True, exist_ok=True)
     shared = {"node_ip_address": LOOPBACK, "include_dashboard": False, "object_store_memory": 80 << 20}
     folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # short: the paths of Ray's sockets have at most 107 bytes
     # A lost node is noticed in a second, instead of half a minute.
