@@ -54,12 +54,15 @@ def served(repository: str, *options: str) -> Iterator[str]:
     ports = dict(zip(("sagemaker", "http", "grpc", "metrics"), free_ports(4), strict=True))
     arguments = ["serve", repository, *(f"--{name}-port={port}" for name, port in ports.items()), *options]
     console.print(f"[bold]$ tritonforge {shlex.join(arguments)} &[/bold]")
-    process = subprocess.Popen([TRITONFORGE, *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    # One pipe for both, so that the lines come in the order in which they are written.
+    process = subprocess.Popen(
+        [TRITONFORGE, *arguments], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
     try:
         assert process.stdout is not None
         for line in process.stdout:  # serve prints its table once the server is ready
             console.print(line, end="", markup=False)
-            if line.startswith("backends"):
+            if line.startswith("Ctrl-C"):
                 break
         else:
             raise SystemExit(process.wait())
@@ -67,7 +70,7 @@ def served(repository: str, *options: str) -> Iterator[str]:
         console.print("[bold]$ kill -INT %1[/bold]")
     finally:
         process.send_signal(signal.SIGINT)
-        process.communicate()
+        console.print(process.communicate()[0], end="", markup=False)
 
 
 @contextmanager

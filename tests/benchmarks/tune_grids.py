@@ -2,7 +2,7 @@
 
 ``python -m tests.benchmarks.tune_grids record [NAME ...]`` measures every point of a grid on a real tritonserver, in
 two passes, then the ten best points in six more rounds, and writes ``tests/benchmarks/tune_grids/NAME.json``. Record
-on a quiet machine: 15 to 20 minutes for each grid. ``--passes`` and ``--rounds`` set their numbers, ``--add`` keeps
+on a quiet machine: about 20 minutes for each grid. ``--passes`` and ``--rounds`` set their numbers, ``--add`` keeps
 what the file has.
 
 ``... simulate`` runs searches on the recorded grids with 20 seeds: a measurement is one of the recorded repeats of its

@@ -14,6 +14,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from tests.support.command import tritonforge
 from tests.support.python_models import ACCUMULATE, IDENTITY, PHOTO, REPEAT, tensors, write_model
 from tritonforge.cli.inference_run import InferenceRun
 from tritonforge.cli.input_arguments import InputArguments, read_inputs
@@ -509,3 +510,10 @@ def test_the_classes_of_an_image_take_few_requests(
     assert count == {"requests": requests, "runs": runs}
     list(run.send_images([("b.jpg", b"the next")], 1))
     assert count == {"requests": requests + 1, "runs": runs + 1}
+
+
+@pytest.mark.parametrize("command", ["infer", "profile", "tune"])
+def test_a_name_without_a_value_and_without_images_is_refused_by_all_commands(command: str, tmp_path: Path) -> None:
+    result = tritonforge(command, "http://127.0.0.1:1" if command != "tune" else str(tmp_path), "--input", "no.jpg")
+    assert result.returncode == 2
+    assert "--input no.jpg: write NAME=VALUE, or pass IMAGES for this input" in result.stderr

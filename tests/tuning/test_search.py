@@ -10,7 +10,14 @@ from google.protobuf import text_format
 from tritonforge.triton.schema import new_model_config
 from tritonforge.tuning.model_control import TrialError
 from tritonforge.tuning.objective import Measurement, Objective
-from tritonforge.tuning.optimizer import Observation, propose_point, rank_changes, take_back
+from tritonforge.tuning.optimizer import (
+    Observation,
+    choose_best,
+    estimate_scores,
+    propose_point,
+    rank_changes,
+    take_back,
+)
 from tritonforge.tuning.search import Budget, Search
 from tritonforge.tuning.search_space import COUNT, DELAY, SearchSpace
 from tritonforge.tuning.space_builder import SpaceLimits, build_space
@@ -108,11 +115,78 @@ def test_a_point_beyond_the_limit_is_not_recommended_although_it_is_faster(tmp_p
     assert changes["decode", COUNT] in (2, 4)
 
 
+class LateAlone(Formula):
+    """A server that is faster, and a little beyond the limit, with one instance of decode."""
+
+    def measure(self, *, least_throughput: float, is_long: bool) -> Measurement:
+        """Return throughput and latency by the instances of decode."""
+        groups = self.applied[-1]["decode"].instance_group
+        is_alone = not groups or groups[0].count == 1
+        return Measurement(throughput=200.0 if is_alone else 100.0, p50=5.0, p99=20.05 if is_alone else 10.0)
+
+
+@pytest.mark.parametrize("trials", [3, 12])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_change_that_keeps_the_limit_is_not_taken_back(tmp_path: Path, seed: int, trials: int) -> None:
+    search = start(tmp_path, LateAlone(has_effect=False), seed=seed)
+    search.objective = Objective(goal="throughput", p99=20.0)
+    search.run(Budget(trials=trials))
+    changes = search.space.list_changes(search.choose())
+    assert ("decode", COUNT) in {(change.model, change.name) for change in changes}
+
+
 def test_one_instance_of_each_model_with_batches_of_what_waits_is_tried_early(tmp_path: Path) -> None:
     search = start(tmp_path, Formula())
     search.run(Budget(trials=6))
     values = search.space.read(search.journal.trials[5].point)
     assert [values[name, setting] for name in ("decode", "classify") for setting in (COUNT, DELAY)] == [1, 0, 1, 0]
+
+
+def test_a_point_that_no_trial_measured_is_among_the_best_where_its_settings_help_alone() -> None:
+    space = build()
+    places = [[setting.name for setting in space.settings].index(COUNT), len(space.settings) - 1]
+    history = [Observation(space.current, 100.0)]
+    for place in places:
+        for value in (1, 2):
+            point = tuple(value if index == place else current for index, current in enumerate(space.current))
+            history.append(Observation(point, 100.0 * (1 + value)))
+    both = tuple(2 if index in places else current for index, current in enumerate(space.current))
+    assert choose_best(space, history, count=1) == [both]
+    assert both not in choose_best(space, history, count=3, without={both})
+
+
+def test_the_values_that_a_failed_point_has_beside_the_reason_stay_good() -> None:
+    space = build()
+    names = [(setting.model, setting.name) for setting in space.settings]
+    decode, classify = names.index(("decode", COUNT)), names.index(("classify", COUNT))
+
+    def place(instances: int, others: int) -> tuple[int, ...]:
+        values = {decode: instances, classify: others}
+        return tuple(values.get(index, current) for index, current in enumerate(space.current))
+
+    history = [
+        *(Observation(place(decoders, 0), 50.0 * (1 + decoders)) for decoders in (0, 1)),
+        *(Observation(place(decoders, 1), 50.0 * (1 + decoders)) for decoders in (0, 1)),
+        *(Observation(place(decoders, 2), 0.0) for decoders in (0, 1, 2)),
+    ]
+    better, present, failing = estimate_scores(space, history, [place(2, 0), place(1, 0), place(2, 2)])
+    assert better > 0.75 * present  # 0.73 if failures count as scores, half of the least one
+    assert failing < 0.5 * better
+
+
+def test_measurements_of_the_choice_are_counted_and_a_stop_ends_them(tmp_path: Path) -> None:
+    server = Formula()
+    search = start(tmp_path, server)
+    search.run(Budget(trials=12))
+    counts: list[int] = []
+    measured = len(server.applied)
+    search.choose(on_measure=counts.append)
+    assert counts == list(range(1, len(counts) + 1))
+    assert len(counts) >= len(server.applied) - measured > 1
+    measured = len(server.applied)
+    search.is_stopped = lambda: len(server.applied) > measured
+    assert search.choose() == search.space.current
+    assert len(server.applied) == measured + 1
 
 
 def test_a_point_that_does_not_load_is_a_failed_trial(tmp_path: Path) -> None:

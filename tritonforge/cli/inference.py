@@ -154,9 +154,7 @@ def infer(
     Exit code 0: every request succeeded; 1: a request failed, which does not stop the others; 2: invalid input.
     """
     check_destination(output)
-    arguments = read_inputs(inputs, sys.stdin.buffer)
-    if arguments.image_input and not images:
-        raise click.UsageError(f"--input {arguments.image_input}: write NAME=VALUE, or pass IMAGES for this input")
+    arguments = read_inputs(inputs, sys.stdin.buffer, has_images=bool(images))
     if not images and not arguments:
         raise click.UsageError("no input; pass IMAGES, or tensors with --input NAME=VALUE")
     if output is not None and top:

@@ -92,8 +92,12 @@ class InputArguments:
         return remaining[0]
 
 
-def read_inputs(arguments: Sequence[str], stdin: BinaryIO) -> InputArguments:
-    """Read all ``--input`` options; ``@-`` is standard input. Raises click.UsageError for what cannot be read."""
+def read_inputs(arguments: Sequence[str], stdin: BinaryIO, *, has_images: bool = False) -> InputArguments:
+    """Read all ``--input`` options; ``@-`` is standard input, and a name alone is that of the input of IMAGES.
+
+    Raises:
+        click.UsageError: a value cannot be read, or a name stands alone without IMAGES.
+    """
     values: dict[str, InputValue] = {}
     more: dict[str, Any] = {}
     for argument in arguments:
@@ -102,8 +106,10 @@ def read_inputs(arguments: Sequence[str], stdin: BinaryIO) -> InputArguments:
             given = _read_document(argument[1:], stdin)
         elif separator:
             given = InputArguments({_check_name(name, argument): _read_value(name, text, stdin)})
-        else:
+        elif has_images:
             given = InputArguments({}, image_input=_check_name(name, argument))
+        else:
+            raise click.UsageError(f"--input {argument}: write NAME=VALUE, or pass IMAGES for this input")
         for key in ("unnamed", "image_input", "id", "parameters", "outputs"):
             if value := getattr(given, key):
                 if key in more:

@@ -193,7 +193,7 @@ def profile(
     loads = load.list_loads()
     if not target.startswith("sagemaker://"):
         reject_options(f"applies to SageMaker endpoints (sagemaker://NAME), not to {target}", group=SAGEMAKER)
-    arguments = read_inputs(inputs, sys.stdin.buffer)
+    arguments = read_inputs(inputs, sys.stdin.buffer, has_images=bool(images))
     notes: list[str] = []
     with ExitStack() as stack:
         progress = stack.enter_context(steps())

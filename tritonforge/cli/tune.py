@@ -143,7 +143,7 @@ def tune(
         raise click.UsageError(f"--plot {plot}: expected a name that ends in .svg")
     if server is None:
         reject_options("applies to --server only", names=["headers"])
-    arguments = read_inputs(inputs, sys.stdin.buffer)
+    arguments = read_inputs(inputs, sys.stdin.buffer, has_images=bool(images))
     tested = find_tested_path(path, cases)
     if write and not tested.is_definition:
         raise click.UsageError(f"--write: {path} is a model repository; give its definition")

@@ -37,22 +37,23 @@ class Observation:
 #: history and a seed, so that an interrupted search continues unchanged.
 Optimizer: TypeAlias = Callable[[SearchSpace, Sequence[Observation], int], Point | None]
 
-#: Trials before the model is used: the present point, points that differ from it in many settings, and the lean one.
+#: Trials before the model is used: the present point, points that differ from it in many settings, and the one of
+#: the fewest instances and threads.
 _STARTING: Final = 6
 #: Points of a space that are all compared; of a larger space, neighbours of the best ones and random ones.
 _ENUMERATED: Final = 4096
 _RANDOM: Final = 2000
 _BEST: Final = 4
 
-#: How far apart two values of a setting are that follow each other in its order, at least: often one of the middle is
-#: the best, and "off" or the default has nothing in common with the number beside it.
-_STEP: Final = 0.1
+#: The least distance of two values of a setting, whose ends have the distance 1: often a value in the middle is the
+#: best, and "off" or the default has little in common with the number beside it.
+_LEAST_DISTANCE: Final = 0.1
 #: Bounds of a rate: between the ends of a setting the correlation is exp(-rate).
 _RATES: Final = (0.03, 3.0)
 #: Bounds of the variance of noise, as a share of the variance of scores.
 _NOISES: Final = (1e-3, 1.0)
-#: How likely the model has any point to load and to answer, at least.
-_LEAST_CHANCE: Final = 0.05
+#: The least probability with which a point is expected to load and to answer.
+_LEAST_PROBABILITY: Final = 0.05
 #: Draws of rates and noise, and how many of them are kept, by their likelihood.
 _DRAWS: Final = 256
 _KEPT: Final = 16
@@ -69,15 +70,15 @@ def propose_point(space: SearchSpace, history: Sequence[Observation], seed: int)
     if not candidates:
         return None
     answered = [entry for entry in history if entry.score > 0]
-    lean = _choose_lean(space)
-    if len(history) == _STARTING - 1 and lean not in measured:
-        return lean
+    fewest = _choose_fewest_instances(space)
+    if len(history) == _STARTING - 1 and fewest not in measured:
+        return fewest
     if len(history) < _STARTING or not answered:
         return _choose_distant(space, candidates, measured)
-    model = _Model.draw_scores(space, answered, generator)
+    model = _GaussianProcess.draw_scores(space, answered, generator)
     best = model.predict([entry.point for entry in answered])[0].max(axis=1, keepdims=True)
     improvement = _expect_improvement(*model.predict(candidates), best).mean(axis=0)
-    improvement *= _estimate_chances(space, history, candidates, generator)
+    improvement *= _estimate_probabilities(space, history, candidates, generator)
     return candidates[int(np.argmax(improvement))]
 
 
@@ -90,8 +91,8 @@ def estimate_scores(space: SearchSpace, history: Sequence[Observation], points: 
     answered = [entry for entry in history if entry.score > 0]
     if not answered:
         return [0.0] * len(points)
-    means = _Model.draw_scores(space, answered, generator).predict(points)[0].mean(axis=0)
-    return [float(score) for score in np.exp(means) * _estimate_chances(space, history, points, generator)]
+    means = _GaussianProcess.draw_scores(space, answered, generator).predict(points)[0].mean(axis=0)
+    return [float(score) for score in np.exp(means) * _estimate_probabilities(space, history, points, generator)]
 
 
 def choose_best(
@@ -159,8 +160,8 @@ def _choose_distant(space: SearchSpace, candidates: Sequence[Point], measured: C
     return candidates[int(np.argmax(distances))]
 
 
-def _choose_lean(space: SearchSpace) -> Point:
-    """Return the point at which each model has one instance and one thread, and takes what waits as a batch.
+def _choose_fewest_instances(space: SearchSpace) -> Point:
+    """Return the point of the fewest instances and threads, with dynamic batching without a delay.
 
     Steps that share processors are often fastest like this (two of the three grids of ``tests/benchmarks``), and points
     that are far from each other have the extremes of all settings instead.
@@ -174,10 +175,10 @@ def _choose_lean(space: SearchSpace) -> Point:
     return space.canonicalize(point)
 
 
-def _estimate_chances(
+def _estimate_probabilities(
     space: SearchSpace, history: Sequence[Observation], points: Sequence[Point], generator: np.random.Generator
 ) -> Array:
-    """Return how likely points are to load and to answer.
+    """Return the probabilities with which points load and answer.
 
     Failures have a model of their own: as very bad scores they would also keep a search from other points with the
     values that a failed one had beside the reason.
@@ -185,8 +186,8 @@ def _estimate_chances(
     targets = np.array([float(entry.score > 0) for entry in history])
     if targets.all():
         return np.ones(len(points))
-    model = _Model.draw(space, [entry.point for entry in history], targets, generator)
-    return np.asarray(np.clip(model.predict(points)[0].mean(axis=0), _LEAST_CHANCE, 1.0))
+    model = _GaussianProcess.draw(space, [entry.point for entry in history], targets, generator)
+    return np.asarray(np.clip(model.predict(points)[0].mean(axis=0), _LEAST_PROBABILITY, 1.0))
 
 
 def _measure_distances(space: SearchSpace, first: Sequence[Point], second: Sequence[Point]) -> Array:
@@ -194,11 +195,11 @@ def _measure_distances(space: SearchSpace, first: Sequence[Point], second: Seque
     sizes = np.array([max(size - 1, 1) for size in space.sizes], dtype=np.float64)
     one, other = np.asarray(first) / sizes, np.asarray(second) / sizes
     distances = np.abs(one.T[:, :, None] - other.T[:, None, :])
-    return np.asarray(_STEP * (distances > 0) + (1 - _STEP) * distances)
+    return np.asarray(_LEAST_DISTANCE * (distances > 0) + (1 - _LEAST_DISTANCE) * distances)
 
 
 @dataclass(frozen=True, slots=True)
-class _Model:
+class _GaussianProcess:
     """A Gaussian process of the targets of points, as draws of its rates and noise.
 
     Attributes:
@@ -220,7 +221,9 @@ class _Model:
     variances: Array
 
     @classmethod
-    def draw_scores(cls, space: SearchSpace, answered: Sequence[Observation], generator: np.random.Generator) -> _Model:
+    def draw_scores(
+        cls, space: SearchSpace, answered: Sequence[Observation], generator: np.random.Generator
+    ) -> _GaussianProcess:
         """Return the model of the logarithms of scores, all above 0."""
         targets = np.log(np.array([entry.score for entry in answered]))
         return cls.draw(space, [entry.point for entry in answered], targets, generator)
@@ -228,7 +231,7 @@ class _Model:
     @classmethod
     def draw(
         cls, space: SearchSpace, points: Sequence[Point], targets: Array, generator: np.random.Generator
-    ) -> _Model:
+    ) -> _GaussianProcess:
         """Return the model of targets.
 
         Mean and variance of a draw are the most likely ones (Jones et al. 1998, equations 5 and 6).

@@ -104,11 +104,11 @@ class Search:
             self.journal.append(trial)
             self.on_trial(trial, len(self.journal.trials))
 
-    def choose(self) -> Point:
+    def choose(self, *, on_measure: Callable[[int], None] = lambda count: None) -> Point:
         """Return the point to recommend: the best one by all measurements, made simpler.
 
-        Points that no trial measured are among the candidates. It is the present one if it is the best, or if no trial
-        is within the limits.
+        Points that no trial measured are among the candidates. It is the present one if it is the best, if no trial is
+        within the limits, or if the search is stopped. ``on_measure`` gets the number of each measurement as it begins.
         """
         current = self.space.canonicalize(self.space.current)
         within = [trial.point for trial in self._list_measured() if self._rank(trial)[0]]
@@ -124,7 +124,10 @@ class Search:
 
         def measure(point: Point) -> bool:
             """Measure a point once more, longer, and return whether it is within the limits."""
+            if self.is_stopped():
+                return False
             if point not in is_within:
+                on_measure(len(is_within) + 1)
                 observation, is_within[point] = self._measure_again(point)
                 observations.append(observation)
             return is_within[point]
@@ -138,6 +141,8 @@ class Search:
         for share in _SHARES:
             simpler = take_back(self.space, best, order[: int(share * len(order))])
             is_allowed = measure(simpler)
+            if self.is_stopped():
+                return current
             scores = estimate_scores(self.space, observations, [simpler, best])
             if is_allowed and scores[0] >= _AS_GOOD * scores[1]:
                 return simpler

@@ -216,8 +216,8 @@ def _run(
 
     if search.is_stopped():
         return end(first, is_interrupted=True)
-    progress.begin("measuring the best ones again")
-    chosen = search.choose()
+    progress.begin("measuring the best ones, longer")
+    chosen = search.choose(on_measure=lambda count: progress.detail(f"measurement {count}"))
     if not space.list_changes(chosen) or search.is_stopped():
         return end(first if search.is_stopped() else chosen, is_interrupted=search.is_stopped())
     progress.begin("comparing answers")
