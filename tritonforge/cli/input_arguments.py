@@ -96,7 +96,7 @@ def read_inputs(arguments: Sequence[str], stdin: BinaryIO, *, has_images: bool =
     """Read all ``--input`` options; ``@-`` is standard input, and a name alone is that of the input of IMAGES.
 
     Raises:
-        click.UsageError: a value cannot be read, or a name stands alone without IMAGES.
+        click.UsageError: a value cannot be read, or there is a name alone without IMAGES.
     """
     values: dict[str, InputValue] = {}
     more: dict[str, Any] = {}
